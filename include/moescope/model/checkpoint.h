@@ -1,0 +1,99 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+#include "moescope/model/config.h"
+#include "moescope/model/safetensors.h"
+#include "moescope/model/shapes.h"
+#include "moescope/numerics/matrix_view.h"
+
+namespace moescope::model {
+
+class Tokenizer;
+
+/// The matrices of one expert as they lie on disk, read in place. All three
+/// have one element type.
+struct ExpertWeights {
+  /// Indexed by Projection.
+  std::array<numerics::MatrixView, kNumProjections> projections;
+  const numerics::MatrixView& operator[](Projection projection) const {
+    return projections[static_cast<std::size_t>(projection)];
+  }
+};
+
+/// What identifies the weights in a result's key (design: model identity).
+struct ModelIdentity {
+  /// "content:<sha256>" where the content hash is known (Hugging Face cache
+  /// blob names, or computed and remembered); else
+  /// "stat:<sha256 of path, size, mtime_ns, ctime_ns, inode of each file>".
+  std::string id;
+  bool is_content_hash = false;
+};
+
+/// A model folder: config.json, the shards that its index (or the standard
+/// name model.safetensors) names, mapped without copying, and the tokenizer if
+/// there is one. Other files in the folder are ignored. Static analyses work on
+/// this alone; a forward pass needs a Model made from it.
+/// Threads: immutable after Open.
+class Checkpoint {
+ public:
+  /// Opens `folder`. Every tensor that the family's table asks for must be
+  /// there with the shape that config.json implies.
+  /// Errors: NOT_FOUND (no folder); FAILED_PRECONDITION (no config.json, no
+  /// weights, a missing tensor: named); UNIMPLEMENTED (family, dtype: named);
+  /// DATA_LOSS (files contradict themselves: file, tensor, expected and found).
+  static absl::StatusOr<std::shared_ptr<const Checkpoint>> Open(
+      const std::string& folder);
+  ~Checkpoint();
+
+  const ModelConfig& config() const { return config_; }
+  const ModelIdentity& identity() const { return identity_; }
+  /// nullptr when the folder has no tokenizer that we can read; then
+  /// tokenizer_status says why.
+  const std::shared_ptr<const Tokenizer>& tokenizer() const {
+    return tokenizer_;
+  }
+  const absl::Status& tokenizer_status() const { return tokenizer_status_; }
+  /// Sum of the weight files' sizes.
+  std::int64_t weight_bytes() const { return weight_bytes_; }
+  /// Dtype that most weight bytes have: "BF16".
+  std::string dtype() const;
+
+  /// nullptr when there is no such tensor.
+  const TensorEntry* FindTensor(absl::string_view name) const;
+
+  /// Router rows [E, D] of MoE layer `layer`.
+  absl::StatusOr<numerics::MatrixView> Router(std::int64_t layer) const;
+  /// Routed expert `expert` of MoE layer `layer`.
+  /// Errors: OUT_OF_RANGE; FAILED_PRECONDITION for a dense layer.
+  absl::StatusOr<ExpertWeights> Expert(std::int64_t layer,
+                                       std::int64_t expert) const;
+  /// The shared experts' block of `layer`; nullopt where the model has none.
+  absl::StatusOr<std::optional<ExpertWeights>> SharedExpert(
+      std::int64_t layer) const;
+  /// The feed-forward block of dense layer `layer` (of a dense model: any).
+  absl::StatusOr<ExpertWeights> DenseBlock(std::int64_t layer) const;
+
+ private:
+  Checkpoint() = default;
+  ModelConfig config_;
+  ModelIdentity identity_;
+  std::string folder_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  absl::Status tokenizer_status_;
+  std::vector<std::shared_ptr<const SafetensorsFile>> files_;
+  std::map<std::string, const TensorEntry*, std::less<>> tensors_;
+  std::int64_t weight_bytes_ = 0;
+};
+
+}  // namespace moescope::model

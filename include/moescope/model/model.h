@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "moescope/base/run_context.h"
+#include "moescope/base/thread_pool.h"
+#include "moescope/model/checkpoint.h"
+
+namespace moescope::model {
+
+struct TokenBatch;
+struct ForwardRequest;
+class ForwardObserver;
+
+/// A place tensors can live: "cpu", "cuda:0".
+/// Resolves "auto" to the first GPU where there is one, else "cpu".
+/// Errors: INVALID_ARGUMENT (field "device", lists what there is).
+absl::StatusOr<std::string> ResolveDevice(const std::string& device);
+
+/// Bytes that a Model will hold on its device, and what a pass over one block
+/// of tokens needs beside it.
+struct MemoryEstimate {
+  std::int64_t weight_bytes = 0;
+  std::int64_t workspace_bytes = 0;
+};
+
+/// A checkpoint ready for forward passes: its weights lie on one device in the
+/// checkpoint's own number format (on the CPU: mapped in place, not copied);
+/// arithmetic is fp32. Products run on fixed tiles of 64 rows with one library
+/// thread each, so results do not depend on the number of threads.
+/// Threads: immutable after Load; passes may run at the same time.
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  /// What Load will need on `device`, from the shard headers alone.
+  static MemoryEstimate Estimate(const Checkpoint& checkpoint,
+                                 const std::string& device);
+
+  /// Makes the weights resident on `device`; reports progress in bytes.
+  /// Errors: RESOURCE_EXHAUSTED (out of device memory), CANCELLED,
+  /// UNIMPLEMENTED (a number format that can't be widened).
+  static absl::StatusOr<std::shared_ptr<const Model>> Load(
+      std::shared_ptr<const Checkpoint> checkpoint, const std::string& device,
+      ThreadPool& pool, const RunContext& context);
+
+  virtual const Checkpoint& checkpoint() const = 0;
+  virtual const std::string& device() const = 0;
+
+  /// Runs `batch` through the model, showing `observer` what `request` asks
+  /// for. Looks at `context` at least every tile.
+  /// Cost: one GEMM pass over the active weights per block of tokens.
+  /// Errors: OUT_OF_RANGE (token id, layer, sequence longer than the model's
+  /// positions), CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (device
+  /// memory), INTERNAL (a library failed), whatever `observer` returns.
+  virtual absl::Status Forward(const TokenBatch& batch,
+                               const ForwardRequest& request,
+                               ForwardObserver& observer, ThreadPool& pool,
+                               const RunContext& context) const = 0;
+};
+
+/// Names what decides the last bits of a result besides the Spec: dtype rule,
+/// device kind, instruction set, BLAS and its core, torch and kernel versions.
+std::string NumericsClass(const std::string& device);
+
+}  // namespace moescope::model
