@@ -17,16 +17,20 @@ struct TokenBatch {
   absl::Span<const std::int64_t> lengths;  ///< Sum: T. Each ≥ 1.
 };
 
-/// What a forward pass is asked to compute and show.
+/// What a forward pass is asked to compute and show. The residual stream
+/// always follows the model's own routing, whatever is asked for: routing and
+/// residual have the same bits with and without any of these, and a token's
+/// values do not depend on the sequences packed beside it.
 struct ForwardRequest {
   /// Layers whose observations are wanted; rising.
   std::vector<std::int64_t> layers;
-  /// OnExperts for all E experts on every token. Otherwise the experts that a
-  /// token was routed to are evaluated, and OnExperts is not called.
+  /// OnExpertRows for all E experts on every token, in the wanted MoE layers;
+  /// the weighted sum is formed from these same outputs. Otherwise each expert
+  /// is evaluated on the tokens routed to it, and OnExpertRows is not called.
   bool all_experts = false;
   /// OnLayerOutput.
   bool layer_outputs = false;
-  /// OnLogits; otherwise the pass ends after the last of `layers`.
+  /// OnLogitRows. Otherwise the pass ends with the last observation wanted.
   bool logits = false;
 };
 
@@ -43,7 +47,8 @@ struct LayerRouting {
   at::Tensor margin;
 };
 
-/// Rows [row_begin, row_begin + rows) of one expert's values.
+/// Rows [row_begin, row_begin + rows) of one expert's values. All blocks but
+/// the last have the same number of rows, fixed per kind of device (CPU: 1024).
 struct ExpertRows {
   std::int64_t layer = 0;
   std::int64_t expert = 0;
@@ -62,11 +67,19 @@ struct LayerOutput {
   at::Tensor residual;       ///< [T, D] residual stream leaving the layer
 };
 
+/// Rows [row_begin, row_begin + rows) of the logits, blocks as in ExpertRows.
+struct LogitRows {
+  std::int64_t row_begin = 0;
+  at::Tensor logits;  ///< [rows, V]
+};
+
 /// Receives observations while a pass runs. Per layer: OnRouting, then
-/// OnExpertRows, then OnLayerOutput. Tensors are only valid during the call
-/// unless copied. A status that is not OK ends the pass with it.
+/// OnExpertRows, then OnLayerOutput; OnLogitRows at the end. Tensors are fp32,
+/// on the model's device and only valid during the call unless copied (their
+/// memory is used again). A status that is not OK ends the pass with it.
 /// Threads: OnExpertRows is called for different experts at the same time from
 /// different threads, and for one expert in row order; all else one at a time.
+/// Calls run in c10::InferenceMode; an exception becomes INTERNAL.
 class ForwardObserver {
  public:
   virtual ~ForwardObserver() = default;
@@ -79,7 +92,8 @@ class ForwardObserver {
   virtual absl::Status OnLayerOutput(const LayerOutput& /*output*/) {
     return absl::OkStatus();
   }
-  virtual absl::Status OnLogits(const at::Tensor& /*logits*/ /* [T, V] */) {
+  /// In row order.
+  virtual absl::Status OnLogitRows(const LogitRows& /*rows*/) {
     return absl::OkStatus();
   }
 };
