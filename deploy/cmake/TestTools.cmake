@@ -1,0 +1,29 @@
+# Programs that only tests use, found once and never required:
+#
+#   MOESCOPE_PYTHON               Debian's python3, the one that sees Debian's
+#                                 grpcio and numpy, before any other on PATH
+#   MOESCOPE_PROMETHEUS           deploy/setup.sh unpacks one
+#   MOESCOPE_HELM, MOESCOPE_KUBERNETES_VALIDATE, MOESCOPE_BUF
+#                                 .ci/run provides these
+#
+# moescope_test_left_out(TOOL WHAT) tells at configure time which tests are not
+# registered for want of a tool, and leaves the line in
+# <build>/tests_left_out.txt for deploy/test.sh to repeat.
+include_guard(GLOBAL)
+
+set(_tools "$ENV{MOESCOPE_TOOLS}")
+if(NOT _tools)
+  set(_tools "$ENV{HOME}/.cache/moescope")
+endif()
+find_program(MOESCOPE_PYTHON python3 PATHS /usr/bin NO_DEFAULT_PATH)
+find_program(MOESCOPE_PYTHON python3)
+find_program(MOESCOPE_PROMETHEUS prometheus HINTS ${_tools}/prometheus/usr/bin)
+find_program(MOESCOPE_HELM helm HINTS ${_tools}/bin)
+find_program(MOESCOPE_KUBERNETES_VALIDATE kubernetes-validate HINTS ${_tools}/bin)
+find_program(MOESCOPE_BUF buf HINTS ${_tools}/bin)
+
+file(WRITE ${CMAKE_BINARY_DIR}/tests_left_out.txt "")
+function(moescope_test_left_out tool what)
+  message(STATUS "${what} need ${tool}: not registered")
+  file(APPEND ${CMAKE_BINARY_DIR}/tests_left_out.txt "${what} need ${tool}\n")
+endfunction()
