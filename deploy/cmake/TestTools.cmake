@@ -11,8 +11,12 @@
 # <build>/tests_left_out.txt for deploy/test.sh to repeat.
 include_guard(GLOBAL)
 
-set(_tools "$ENV{MOESCOPE_TOOLS}")
-if(NOT _tools)
+# The same folder as in deploy/setup.sh.
+if(DEFINED ENV{MOESCOPE_TOOLS})
+  set(_tools "$ENV{MOESCOPE_TOOLS}")
+elseif(DEFINED ENV{XDG_CACHE_HOME})
+  set(_tools "$ENV{XDG_CACHE_HOME}/moescope")
+else()
   set(_tools "$ENV{HOME}/.cache/moescope")
 endif()
 find_program(MOESCOPE_PYTHON python3 PATHS /usr/bin NO_DEFAULT_PATH)
