@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -20,6 +21,10 @@
 namespace moescope::model {
 
 class Tokenizer;
+
+namespace internal {
+struct ModelTensors;
+}  // namespace internal
 
 /// The matrices of one expert as they lie on disk, read in place. All three
 /// have one element type.
@@ -84,8 +89,12 @@ class Checkpoint {
   /// The feed-forward block of dense layer `layer` (of a dense model: any).
   absl::StatusOr<ExpertWeights> DenseBlock(std::int64_t layer) const;
 
+  /// All tensors by role, for the forward pass of this layer
+  /// (server/model/layer_tensors_internal.h).
+  const internal::ModelTensors& tensors_by_role() const { return *by_role_; }
+
  private:
-  Checkpoint() = default;
+  Checkpoint();
   ModelConfig config_;
   ModelIdentity identity_;
   std::string folder_;
@@ -93,6 +102,7 @@ class Checkpoint {
   absl::Status tokenizer_status_;
   std::vector<std::shared_ptr<const SafetensorsFile>> files_;
   std::map<std::string, const TensorEntry*, std::less<>> tensors_;
+  std::unique_ptr<const internal::ModelTensors> by_role_;
   std::int64_t weight_bytes_ = 0;
 };
 
