@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace moescope::model {
@@ -38,8 +39,10 @@ struct TensorEntry {
 /// Threads: immutable after Open.
 class SafetensorsFile {
  public:
-  /// Errors: NOT_FOUND; DATA_LOSS naming file (its last path component),
-  /// tensor and offset or cause.
+  /// Errors: NOT_FOUND, PERMISSION_DENIED; DATA_LOSS naming file (its last path
+  /// component), tensor and offset or cause; UNIMPLEMENTED for a number format
+  /// of the standard without whole bytes or with parts (F4, F6_E2M3, F6_E3M2,
+  /// F8_E8M0, C64).
   static absl::StatusOr<std::shared_ptr<const SafetensorsFile>> Open(
       const std::string& path);
   ~SafetensorsFile();
@@ -55,6 +58,8 @@ class SafetensorsFile {
 
  private:
   SafetensorsFile() = default;
+  absl::Status ReadHeader();
+
   std::string path_;
   void* mapping_ = nullptr;
   std::int64_t file_bytes_ = 0;
