@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+
+#include "absl/types/span.h"
+
+#include "moescope/numerics/matrix_view.h"
+
+// The inner loops of ComputeGram, one core each, dispatched at run time.
+namespace moescope::numerics::internal {
+
+/// Participants of a tile. Callers pad their number to a multiple of it.
+inline constexpr std::int64_t kTile = 4;
+/// Widened runs are padded with zeros to a multiple of this many floats: the
+/// longest vector of any target.
+inline constexpr std::int64_t kRunPadding = 16;
+
+constexpr std::int64_t RoundUp(std::int64_t value, std::int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+/// Widens `count` elements at `data` to fp32 and pads with zeros.
+void WidenRun(const void* data, ElementType type, std::int64_t count,
+              float* out);
+
+/// Adds the products of all pairs i ≤ j of `runs`, each `count` floats (a
+/// multiple of kRunPadding), to the upper triangle of `gram`
+/// [runs.size(), runs.size()]; its number is a multiple of kTile.
+void AddGramBlock(absl::Span<const float* const> runs, std::int64_t count,
+                  double* gram);
+
+/// The same for bf16 read in place, any `count`, by the processor's own
+/// product; only where UseNativeBFloat16().
+void AddGramBlockNativeBFloat16(absl::Span<const void* const> runs,
+                                std::int64_t count, double* gram);
+
+/// Replaces `count` coordinates (a multiple of kRunPadding) of `participants`
+/// runs, `stride` floats apart, by their standardised values.
+void StandardiseRuns(float* runs, std::int64_t stride,
+                     std::int64_t participants, std::int64_t count);
+
+struct SumAndSquares {
+  double sum = 0;
+  double squares = 0;
+};
+
+/// Sum and sum of squares of `count` elements.
+SumAndSquares SumRow(const void* data, ElementType type, std::int64_t count);
+
+/// Adds each column's sum to sums[0 … cols) and of squares to squares[0 …
+/// cols); either may be null.
+void AddColumns(const MatrixView& block, double* sums, double* squares);
+
+}  // namespace moescope::numerics::internal
