@@ -1,0 +1,339 @@
+#include "server/model/forward_pass_internal.h"
+
+#include <algorithm>
+#include <vector>
+
+#include <ATen/ATen.h>
+
+#include "absl/strings/str_cat.h"
+
+#include "moescope/base/error.h"
+#include "moescope/base/status_macros.h"
+#include "server/model/attention_internal.h"
+#include "server/model/forward_experts_internal.h"
+#include "server/model/torch_tensor_internal.h"
+
+namespace moescope::model::internal {
+namespace {
+
+// The routing of all rows of a layer, padding included.
+struct RoutingBuffers {
+  at::Tensor logits;   // [R, E]
+  at::Tensor scores;   // [R, E]
+  at::Tensor ids;      // [R, K]
+  at::Tensor weights;  // [R, K]
+  at::Tensor margin;   // [R]
+};
+
+// One pass over a batch. Every [R, …] buffer has the T tokens in whole tiles;
+// rows of padding start as 0, are computed like all others and stay finite.
+class Pass {
+ public:
+  Pass(const PassModel& model, const TokenBatch& batch,
+       const ForwardRequest& request, ForwardObserver& observer,
+       const PassResources& pass)
+      : model_(model),
+        config_(model.config),
+        batch_(batch),
+        request_(request),
+        observer_(observer),
+        pass_(pass),
+        tokens_(static_cast<std::int64_t>(batch.ids.size())),
+        rows_(RoundUp(tokens_, pass.shape.tile_rows)),
+        last_layer_(request.logits ? config_.num_layers - 1
+                                   : request.layers.back()),
+        residual_(pass.buffers.Take(rows_, config_.width)),
+        rope_(MakeRopeTables(batch.lengths, rows_, config_, pass.device)) {}
+
+  absl::Status Run() {
+    MOESCOPE_RETURN_IF_ERROR(Embed());
+    for (std::int64_t layer = 0; layer <= last_layer_; ++layer) {
+      MOESCOPE_RETURN_IF_ERROR(AddAttention(layer));
+      MOESCOPE_RETURN_IF_ERROR(AddFeedForward(layer));
+    }
+    return request_.logits ? ShowLogits() : absl::OkStatus();
+  }
+
+ private:
+  bool Wanted(std::int64_t layer) const {
+    return std::binary_search(request_.layers.begin(), request_.layers.end(),
+                              layer);
+  }
+
+  // Whether anything follows that reads what the layer's block gives.
+  bool NeedsOutput(std::int64_t layer) const {
+    return layer < last_layer_ || request_.logits ||
+           (request_.layer_outputs && Wanted(layer));
+  }
+
+  const ResidentLayer& Weights(std::int64_t layer) const {
+    return model_.weights.layers[static_cast<std::size_t>(layer)];
+  }
+
+  at::Tensor Tile(const at::Tensor& x, std::int64_t t) const {
+    return x.narrow(0, t * pass_.shape.tile_rows, pass_.shape.tile_rows);
+  }
+
+  template <typename Body>
+  absl::Status ForTiles(const Body& body) const {
+    return pass_.Parallel(rows_ / pass_.shape.tile_rows, [&](std::int64_t t) {
+      body(t);
+      return absl::OkStatus();
+    });
+  }
+
+  absl::Status Embed() {
+    std::vector<std::int64_t> ids(batch_.ids.begin(), batch_.ids.end());
+    ids.resize(static_cast<std::size_t>(rows_), 0);
+    const at::Tensor index = CopyToDevice(ids, pass_.device);
+    MOESCOPE_RETURN_IF_ERROR(ForTiles([&](std::int64_t t) {
+      Tile(*residual_, t)
+          .copy_(model_.weights.embeddings.index_select(0, Tile(index, t)));
+    }));
+    residual_->narrow(0, tokens_, rows_ - tokens_).zero_();
+    return absl::OkStatus();
+  }
+
+  absl::Status Normalise(const at::Tensor& weight, const at::Tensor& out) {
+    return ForTiles([&](std::int64_t t) {
+      Tile(out, t).copy_(
+          RmsNorm(Tile(*residual_, t), weight, config_.norm_epsilon));
+    });
+  }
+
+  absl::Status AddToResidual(const at::Tensor& x) {
+    return ForTiles(
+        [&](std::int64_t t) { Tile(*residual_, t).add_(Tile(x, t)); });
+  }
+
+  absl::Status AddAttention(std::int64_t layer) {
+    const ResidentLayer& weights = Weights(layer);
+    const std::int64_t dim = config_.head_dim;
+    const auto hidden = pass_.buffers.Take(rows_, config_.width);
+    const auto q = pass_.buffers.Take(rows_, config_.num_heads * dim);
+    const auto k = pass_.buffers.Take(rows_, config_.num_kv_heads * dim);
+    const auto v = pass_.buffers.Take(rows_, config_.num_kv_heads * dim);
+    const auto mixed = pass_.buffers.Take(rows_, config_.num_heads * dim);
+    MOESCOPE_RETURN_IF_ERROR(Normalise(weights.input_norm, *hidden));
+    MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *hidden, weights.q, *q));
+    MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *hidden, weights.k, *k));
+    MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *hidden, weights.v, *v));
+    MOESCOPE_RETURN_IF_ERROR(ApplyRope(pass_, rope_, dim, *q));
+    MOESCOPE_RETURN_IF_ERROR(ApplyRope(pass_, rope_, dim, *k));
+    MOESCOPE_RETURN_IF_ERROR(
+        Attention(pass_, batch_.lengths, config_, *q, *k, *v, *mixed));
+    MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *mixed, weights.o, *hidden));
+    return AddToResidual(*hidden);
+  }
+
+  absl::Status AddFeedForward(std::int64_t layer) {
+    const ResidentLayer& weights = Weights(layer);
+    const auto input = pass_.buffers.Take(rows_, config_.width);
+    MOESCOPE_RETURN_IF_ERROR(Normalise(weights.post_attention_norm, *input));
+    const bool is_moe = weights.router.weight.defined();
+    return is_moe ? AddExperts(layer, *input) : AddDense(layer, *input);
+  }
+
+  absl::Status AddDense(std::int64_t layer, const at::Tensor& input) {
+    if (!NeedsOutput(layer)) {
+      return absl::OkStatus();
+    }
+    const auto block = pass_.buffers.Take(rows_, config_.width);
+    MOESCOPE_RETURN_IF_ERROR(FeedForward(pass_, input, *Weights(layer).dense,
+                                         at::Tensor(), *block));
+    MOESCOPE_RETURN_IF_ERROR(AddToResidual(*block));
+    LayerOutput output;
+    output.layer = layer;
+    output.block_output = Real(*block);
+    output.mlp_input = Real(input);
+    return Show(output);
+  }
+
+  absl::Status AddExperts(std::int64_t layer, const at::Tensor& input) {
+    const ResidentLayer& weights = Weights(layer);
+    const bool wanted = Wanted(layer);
+    RoutingBuffers routing;
+    MOESCOPE_RETURN_IF_ERROR(Route(weights, input, routing));
+    if (wanted) {
+      MOESCOPE_RETURN_IF_ERROR(observer_.OnRouting(
+          {layer, Real(input), Real(routing.logits), Real(routing.scores),
+           Real(routing.ids), Real(routing.weights), Real(routing.margin)}));
+    }
+    const bool show_experts = wanted && request_.all_experts;
+    if (!NeedsOutput(layer) && !show_experts) {
+      return absl::OkStatus();
+    }
+    ExpertTask task;
+    task.layer = layer;
+    task.weights = &weights;
+    task.num_tokens = tokens_;
+    task.moe_input = input;
+    const at::Tensor host_ids = Real(routing.ids).cpu().contiguous();
+    const auto* ids = host_ids.data_ptr<std::int64_t>();
+    task.ids.assign(ids, ids + host_ids.numel());
+    task.topk_weights = routing.weights;
+    task.observer = show_experts ? &observer_ : nullptr;
+    if (!NeedsOutput(layer)) {
+      return RunExperts(pass_, task, at::Tensor());
+    }
+    const auto routed = pass_.buffers.Take(rows_, config_.width);
+    MOESCOPE_RETURN_IF_ERROR(RunExperts(pass_, task, *routed));
+    return AddExpertOutput(layer, input, *routed);
+  }
+
+  absl::Status AddExpertOutput(std::int64_t layer, const at::Tensor& input,
+                               const at::Tensor& routed) {
+    LayerOutput output;
+    output.layer = layer;
+    output.routed_output = Real(routed);
+    const std::optional<BlockWeights>& shared_weights = Weights(layer).shared;
+    if (!shared_weights) {
+      MOESCOPE_RETURN_IF_ERROR(AddToResidual(routed));
+      output.block_output = output.routed_output;
+      return Show(output);
+    }
+    const auto shared = pass_.buffers.Take(rows_, config_.width);
+    const auto block = pass_.buffers.Take(rows_, config_.width);
+    MOESCOPE_RETURN_IF_ERROR(
+        FeedForward(pass_, input, *shared_weights, at::Tensor(), *shared));
+    MOESCOPE_RETURN_IF_ERROR(ForTiles([&](std::int64_t t) {
+      Tile(*block, t).copy_(Tile(routed, t) + Tile(*shared, t));
+    }));
+    MOESCOPE_RETURN_IF_ERROR(AddToResidual(*block));
+    output.shared_output = Real(*shared);
+    output.block_output = Real(*block);
+    return Show(output);
+  }
+
+  absl::Status Route(const ResidentLayer& weights, const at::Tensor& input,
+                     RoutingBuffers& routing) {
+    const std::int64_t experts = config_.num_experts;
+    const std::int64_t chosen = config_.router.experts_per_token;
+    const at::TensorOptions options = input.options();
+    routing.logits = at::empty({rows_, experts}, options);
+    routing.scores = at::empty({rows_, experts}, options);
+    routing.ids = at::empty({rows_, chosen}, options.dtype(at::kLong));
+    routing.weights = at::empty({rows_, chosen}, options);
+    routing.margin = at::empty({rows_}, options);
+    MOESCOPE_RETURN_IF_ERROR(
+        Linear(pass_, input, weights.router, routing.logits));
+    return ForTiles([&](std::int64_t t) {
+      const Routing tile =
+          model_.rule->route(Tile(routing.logits, t), config_.router);
+      Tile(routing.scores, t).copy_(tile.scores);
+      Tile(routing.ids, t).copy_(tile.topk_ids);
+      Tile(routing.weights, t).copy_(tile.topk_weights);
+      Tile(routing.margin, t).copy_(tile.margin);
+    });
+  }
+
+  absl::Status Show(LayerOutput& output) {
+    if (!request_.layer_outputs || !Wanted(output.layer)) {
+      return absl::OkStatus();
+    }
+    output.residual = Real(*residual_);
+    return observer_.OnLayerOutput(output);
+  }
+
+  absl::Status ShowLogits() {
+    const auto hidden = pass_.buffers.Take(rows_, config_.width);
+    MOESCOPE_RETURN_IF_ERROR(Normalise(model_.weights.final_norm, *hidden));
+    for (std::int64_t begin = 0; begin < tokens_;
+         begin += pass_.shape.block_rows) {
+      const std::int64_t count =
+          std::min(pass_.shape.block_rows, tokens_ - begin);
+      const std::int64_t rows = RoundUp(count, pass_.shape.tile_rows);
+      const auto logits = pass_.buffers.Take(rows, config_.vocab_size);
+      MOESCOPE_RETURN_IF_ERROR(Linear(pass_, hidden->narrow(0, begin, rows),
+                                      model_.weights.lm_head, *logits));
+      MOESCOPE_RETURN_IF_ERROR(
+          observer_.OnLogitRows({begin, logits->narrow(0, 0, count)}));
+    }
+    return absl::OkStatus();
+  }
+
+  // Without the rows of padding.
+  at::Tensor Real(const at::Tensor& x) const {
+    return x.narrow(0, 0, tokens_);
+  }
+
+  const PassModel& model_;
+  const ModelConfig& config_;
+  const TokenBatch& batch_;
+  const ForwardRequest& request_;
+  ForwardObserver& observer_;
+  const PassResources& pass_;
+  const std::int64_t tokens_;      // T
+  const std::int64_t rows_;        // R
+  const std::int64_t last_layer_;
+  const BufferPool::Lease residual_;  // [R, D]
+  const RopeTables rope_;
+};
+
+absl::Status ValidateLengths(const ModelConfig& config,
+                             const TokenBatch& batch) {
+  std::int64_t sum = 0;
+  for (const std::int64_t length : batch.lengths) {
+    if (length < 1) {
+      return InvalidField("tokens", absl::StrCat("a sequence has length ",
+                                                 length, ", at least 1"));
+    }
+    if (length > config.max_positions) {
+      return FieldError(
+          absl::StatusCode::kOutOfRange, "tokens",
+          absl::StrCat("a sequence has ", length,
+                       " tokens, the model takes at most ",
+                       config.max_positions));
+    }
+    sum += length;
+  }
+  if (sum != static_cast<std::int64_t>(batch.ids.size())) {
+    return InvalidField("tokens",
+                        absl::StrCat("the lengths sum up to ", sum, ", but ",
+                                     batch.ids.size(), " ids are given"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ValidatePass(const ModelConfig& config, const TokenBatch& batch,
+                          const ForwardRequest& request) {
+  if (batch.ids.empty()) {
+    return InvalidField("tokens", "is empty, at least one token is needed");
+  }
+  MOESCOPE_RETURN_IF_ERROR(ValidateLengths(config, batch));
+  for (std::size_t i = 0; i < batch.ids.size(); ++i) {
+    if (batch.ids[i] < 0 || batch.ids[i] >= config.vocab_size) {
+      return FieldError(absl::StatusCode::kOutOfRange, "tokens",
+                        absl::StrCat("id ", batch.ids[i], " at position ", i,
+                                     " is outside [0, ", config.vocab_size - 1,
+                                     "]"));
+    }
+  }
+  std::int64_t previous = -1;
+  for (const std::int64_t layer : request.layers) {
+    if (layer < 0 || layer >= config.num_layers) {
+      return FieldError(absl::StatusCode::kOutOfRange, "layers",
+                        absl::StrCat(layer, " is outside [0, ",
+                                     config.num_layers - 1, "]"));
+    }
+    if (layer <= previous) {
+      return InvalidField("layers", absl::StrCat(layer, " follows ", previous,
+                                                 ", must rise"));
+    }
+    previous = layer;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RunPass(const PassModel& model, const TokenBatch& batch,
+                     const ForwardRequest& request, ForwardObserver& observer,
+                     const PassResources& pass) {
+  if (request.layers.empty() && !request.logits) {
+    return absl::OkStatus();
+  }
+  return Pass(model, batch, request, observer, pass).Run();
+}
+
+}  // namespace moescope::model::internal

@@ -1,0 +1,38 @@
+#include <string>
+
+#include <ATen/Version.h>
+#include <ATen/native/DispatchStub.h>
+#include <c10/core/Device.h>
+#include <torch/version.h>
+
+#include "absl/strings/str_cat.h"
+
+#include "moescope/base/blas_core.h"
+#include "moescope/model/model.h"
+#include "server/model/forward_kernels_internal.h"
+
+namespace moescope::model {
+namespace {
+
+// Raised whenever the arithmetic of this layer changes in its last bits.
+constexpr int kForwardVersion = 1;
+
+}  // namespace
+
+std::string NumericsClass(const std::string& device) {
+  const c10::Device place(device);
+  const internal::TileShape shape = internal::TileShapeFor(place);
+  // One library decides the products: on a GPU it belongs to torch's build.
+  std::string library = "torch";
+  if (place.is_cpu()) {
+    const LoadedBlas blas = DescribeLoadedBlas();
+    library = absl::StrCat(blas.library, "/", blas.core);
+  }
+  return absl::StrCat(
+      "fp32 ", place.is_cpu() ? "cpu" : "cuda", " simd=",
+      static_cast<int>(at::native::get_cpu_capability()), " blas=", library,
+      " torch=", TORCH_VERSION, " tile=", shape.tile_rows, "x", shape.slice,
+      "x", shape.query_rows, " forward=", kForwardVersion);
+}
+
+}  // namespace moescope::model

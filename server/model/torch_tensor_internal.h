@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include <ATen/core/Tensor.h>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+
+#include "moescope/base/run_context.h"
+#include "moescope/base/thread_pool.h"
+#include "moescope/model/safetensors.h"
+#include "moescope/numerics/matrix_view.h"
+
+namespace moescope::model::internal {
+
+/// Runs `body` the way every use of torch in this layer runs: without autograd,
+/// `device` current, library products on one thread, exceptions turned into a
+/// status. Errors: RESOURCE_EXHAUSTED (device memory), INTERNAL (anything else
+/// thrown), and what `body` returns.
+absl::Status RunTorch(c10::Device device,
+                      const std::function<absl::Status()>& body);
+
+/// ThreadPool::ParallelFor whose bodies run under RunTorch, each after a look
+/// at `context`.
+absl::Status ParallelTorch(ThreadPool& pool, const RunContext& context,
+                           c10::Device device, std::int64_t n,
+                           const std::function<absl::Status(std::int64_t)>& body);
+
+/// The element type torch uses for `type`.
+at::ScalarType ToScalarType(numerics::ElementType type);
+
+/// A matrix on `device` in its own number format. On the CPU it is the memory
+/// of `view`, and the tensor keeps `owner` alive; it is a copy on other devices
+/// and where `view.data` is not aligned for its elements.
+at::Tensor MakeResident(const numerics::MatrixView& view,
+                        std::shared_ptr<const void> owner, c10::Device device);
+
+/// The same for a whole tensor of a file, which must be BF16, F16 or F32.
+at::Tensor MakeResident(const TensorEntry& entry,
+                        std::shared_ptr<const void> owner, c10::Device device);
+
+/// Copies numbers of the host to `device`.
+at::Tensor CopyToDevice(absl::Span<const std::int64_t> values,
+                        c10::Device device);
+at::Tensor CopyToDevice(absl::Span<const float> values, c10::Device device);
+
+}  // namespace moescope::model::internal
