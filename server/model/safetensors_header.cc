@@ -339,7 +339,7 @@ absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(
   const std::size_t nul = json_text.find('\0');
   if (nul != absl::string_view::npos) {
     return absl::DataLossError(
-        absl::StrCat("header is not valid JSON near byte ", nul));
+        absl::StrCat("header is not valid JSON near byte ", nul + 1));
   }
   HeaderHandler handler(data_bytes);
   json::sax_parse(json_text.begin(), json_text.end(), &handler);

@@ -23,6 +23,7 @@ namespace moescope::model {
 class Tokenizer;
 
 namespace internal {
+struct LayerTensors;
 struct ModelTensors;
 }  // namespace internal
 
@@ -53,7 +54,8 @@ struct ModelIdentity {
 class Checkpoint {
  public:
   /// Opens `folder`. Every tensor that the family's table asks for must be
-  /// there with the shape that config.json implies.
+  /// there with the shape that config.json implies. Messages name files without
+  /// their folders.
   /// Errors: NOT_FOUND (no folder); FAILED_PRECONDITION (no config.json, no
   /// weights, a missing tensor: named); UNIMPLEMENTED (family, dtype: named);
   /// DATA_LOSS (files contradict themselves: file, tensor, expected and found).
@@ -83,7 +85,7 @@ class Checkpoint {
   /// Errors: OUT_OF_RANGE; FAILED_PRECONDITION for a dense layer.
   absl::StatusOr<ExpertWeights> Expert(std::int64_t layer,
                                        std::int64_t expert) const;
-  /// The shared experts' block of `layer`; nullopt where the model has none.
+  /// The shared experts' block of `layer`; nullopt where that layer has none.
   absl::StatusOr<std::optional<ExpertWeights>> SharedExpert(
       std::int64_t layer) const;
   /// The feed-forward block of dense layer `layer` (of a dense model: any).
@@ -95,6 +97,8 @@ class Checkpoint {
 
  private:
   Checkpoint();
+  absl::StatusOr<const internal::LayerTensors*> Layer(std::int64_t layer) const;
+
   ModelConfig config_;
   ModelIdentity identity_;
   std::string folder_;

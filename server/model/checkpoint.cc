@@ -1,0 +1,125 @@
+#include "moescope/model/checkpoint.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "moescope/base/error.h"
+#include "moescope/base/status_macros.h"
+#include "moescope/model/tokenizer.h"
+#include "server/model/checkpoint_files_internal.h"
+#include "server/model/families/family_internal.h"
+#include "server/model/layer_tensors_internal.h"
+#include "server/model/tensor_binder_internal.h"
+
+namespace moescope::model {
+namespace {
+
+absl::Status CheckIndex(absl::string_view field, std::int64_t index,
+                        std::int64_t count) {
+  if (index >= 0 && index < count) return absl::OkStatus();
+  return FieldError(
+      absl::StatusCode::kOutOfRange, field,
+      absl::StrCat(index, " is outside [0, ", count - 1, "]"));
+}
+
+absl::Status NotInLayer(std::int64_t layer, absl::string_view what) {
+  return FieldError(absl::StatusCode::kFailedPrecondition, "layer",
+                    absl::StrCat(layer, " has no ", what));
+}
+
+}  // namespace
+
+Checkpoint::Checkpoint() = default;
+Checkpoint::~Checkpoint() = default;
+
+absl::StatusOr<std::shared_ptr<const Checkpoint>> Checkpoint::Open(
+    const std::string& folder) {
+  MOESCOPE_ASSIGN_OR_RETURN(internal::CheckpointFiles files,
+                            internal::OpenCheckpointFiles(folder));
+  std::shared_ptr<Checkpoint> checkpoint(new Checkpoint);
+  absl::StatusOr<ModelConfig> config = ParseConfig(files.config_text);
+  if (!config.ok()) return Annotate(config.status(), "config.json");
+  checkpoint->config_ = *std::move(config);
+  MOESCOPE_ASSIGN_OR_RETURN(const internal::Family* family,
+                            internal::FindFamily(
+                                checkpoint->config_.model_type));
+  auto by_role = std::make_unique<internal::ModelTensors>();
+  MOESCOPE_RETURN_IF_ERROR(family->bind(
+      internal::TensorBinder(checkpoint->config_, files.tensors), *by_role));
+  MOESCOPE_ASSIGN_OR_RETURN(checkpoint->identity_,
+                            internal::IdentifyModel(folder, files));
+#ifdef MOESCOPE_WITHOUT_TOKENIZER
+  absl::StatusOr<std::shared_ptr<const Tokenizer>> tokenizer =
+      absl::UnimplementedError("built without the tokenizer");
+#else
+  absl::StatusOr<std::shared_ptr<const Tokenizer>> tokenizer =
+      Tokenizer::Load(folder);
+#endif
+  checkpoint->tokenizer_status_ = tokenizer.status();
+  if (tokenizer.ok()) checkpoint->tokenizer_ = *std::move(tokenizer);
+  checkpoint->by_role_ = std::move(by_role);
+  checkpoint->tensors_ = std::move(files.tensors);
+  checkpoint->files_ = std::move(files.shards);
+  for (const auto& file : checkpoint->files_) {
+    checkpoint->weight_bytes_ += file->file_bytes();
+  }
+  return std::shared_ptr<const Checkpoint>(std::move(checkpoint));
+}
+
+std::string Checkpoint::dtype() const {
+  std::map<TensorDtype, std::int64_t> bytes;
+  for (const auto& [name, tensor] : tensors_) {
+    bytes[tensor->dtype] += tensor->size_bytes;
+  }
+  TensorDtype most = TensorDtype::kF32;
+  for (const auto& [dtype, size] : bytes) {
+    if (size > bytes[most]) most = dtype;
+  }
+  return DtypeName(most);
+}
+
+const TensorEntry* Checkpoint::FindTensor(absl::string_view name) const {
+  const auto found = tensors_.find(name);
+  return found == tensors_.end() ? nullptr : found->second;
+}
+
+absl::StatusOr<const internal::LayerTensors*> Checkpoint::Layer(
+    std::int64_t layer) const {
+  MOESCOPE_RETURN_IF_ERROR(CheckIndex("layer", layer, config_.num_layers));
+  return &by_role_->layers[static_cast<std::size_t>(layer)];
+}
+
+absl::StatusOr<numerics::MatrixView> Checkpoint::Router(
+    std::int64_t layer) const {
+  MOESCOPE_ASSIGN_OR_RETURN(const internal::LayerTensors* tensors,
+                            Layer(layer));
+  if (tensors->router == nullptr) return NotInLayer(layer, "router");
+  return internal::ViewRows(*tensors->router, 0, config_.num_experts,
+                            config_.width);
+}
+
+absl::StatusOr<ExpertWeights> Checkpoint::Expert(std::int64_t layer,
+                                                 std::int64_t expert) const {
+  MOESCOPE_ASSIGN_OR_RETURN(const internal::LayerTensors* tensors,
+                            Layer(layer));
+  if (tensors->router == nullptr) return NotInLayer(layer, "routed experts");
+  MOESCOPE_RETURN_IF_ERROR(CheckIndex("expert", expert, config_.num_experts));
+  return tensors->experts[static_cast<std::size_t>(expert)];
+}
+
+absl::StatusOr<std::optional<ExpertWeights>> Checkpoint::SharedExpert(
+    std::int64_t layer) const {
+  MOESCOPE_ASSIGN_OR_RETURN(const internal::LayerTensors* tensors,
+                            Layer(layer));
+  return tensors->shared;
+}
+
+absl::StatusOr<ExpertWeights> Checkpoint::DenseBlock(std::int64_t layer) const {
+  MOESCOPE_ASSIGN_OR_RETURN(const internal::LayerTensors* tensors,
+                            Layer(layer));
+  if (!tensors->dense.has_value()) return NotInLayer(layer, "dense block");
+  return *tensors->dense;
+}
+
+}  // namespace moescope::model

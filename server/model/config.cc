@@ -1,0 +1,54 @@
+#include "moescope/model/config.h"
+
+#include <cstddef>
+
+#include <nlohmann/json.hpp>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+#include "moescope/base/status_macros.h"
+#include "server/model/bounded_json_internal.h"
+#include "server/model/config_reader_internal.h"
+#include "server/model/families/family_internal.h"
+
+namespace moescope::model {
+
+std::vector<std::int64_t> ModelConfig::MoeLayers() const {
+  std::vector<std::int64_t> layers;
+  for (std::size_t i = 0; i < is_moe_layer.size(); ++i) {
+    if (is_moe_layer[i]) layers.push_back(static_cast<std::int64_t>(i));
+  }
+  return layers;
+}
+
+absl::StatusOr<ModelConfig> ParseConfig(absl::string_view json_text) {
+  MOESCOPE_ASSIGN_OR_RETURN(const nlohmann::json object,
+                            internal::ParseJsonObject(json_text));
+  const internal::ConfigReader json(object);
+  ModelConfig config;
+  MOESCOPE_ASSIGN_OR_RETURN(config.model_type, json.String("model_type"));
+  MOESCOPE_ASSIGN_OR_RETURN(const internal::Family* family,
+                            internal::FindFamily(config.model_type));
+  config.family = family->name;
+  MOESCOPE_RETURN_IF_ERROR(family->parse(json, config));
+  return config;
+}
+
+std::string DescribeRouter(const ModelConfig& config) {
+  if (config.num_experts == 0) return "no router";
+  const RouterConfig& router = config.router;
+  const std::string scores = router.rule == "softmax_topk"
+                                 ? "softmax"
+                                 : absl::StrCat("rule ", router.rule);
+  std::string text =
+      absl::StrCat(scores, " over ", config.num_experts, ", top-",
+                   router.experts_per_token, ", ",
+                   router.renormalise ? "renormalised" : "not renormalised");
+  if (router.scaling != 1.0) {
+    absl::StrAppend(&text, ", times ", router.scaling);
+  }
+  return text;
+}
+
+}  // namespace moescope::model

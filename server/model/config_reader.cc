@@ -1,0 +1,137 @@
+#include "server/model/config_reader_internal.h"
+
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "moescope/base/status_macros.h"
+#include "server/model/quote_name_internal.h"
+
+namespace moescope::model::internal {
+namespace {
+
+using nlohmann::json;
+
+std::string Describe(const json& value) {
+  if (value.is_string()) return QuoteName(value.get_ref<const std::string&>());
+  if (value.is_structured()) {
+    return value.is_array() ? "an array" : "an object";
+  }
+  return value.dump();
+}
+
+std::string Describe(IntegerRange range) {
+  return absl::StrCat("an integer in [", range.min, ", ", range.max, "]");
+}
+
+}  // namespace
+
+ConfigReader::ConfigReader(const json& object, std::string path)
+    : object_(&object), path_(std::move(path)) {}
+
+const json* ConfigReader::Find(absl::string_view key) const {
+  const auto found = object_->find(std::string(key));
+  return found == object_->end() || found->is_null() ? nullptr : &*found;
+}
+
+bool ConfigReader::Mentions(absl::string_view key) const {
+  return object_->contains(std::string(key));
+}
+
+absl::Status ConfigReader::Missing(absl::string_view key) const {
+  return absl::DataLossError(absl::StrCat(path_, key, ": missing"));
+}
+
+absl::Status ConfigReader::Wrong(absl::string_view key, const json& found,
+                                 absl::string_view allowed) const {
+  return absl::DataLossError(absl::StrCat(path_, key, ": is ", Describe(found),
+                                          ", must be ", allowed));
+}
+
+const char* ConfigReader::FirstPresent(
+    std::initializer_list<const char*> keys) const {
+  for (const char* key : keys) {
+    if (Has(key)) return key;
+  }
+  return *keys.begin();
+}
+
+absl::StatusOr<std::optional<std::int64_t>> ConfigReader::OptionalInteger(
+    absl::string_view key, IntegerRange range) const {
+  const json* found = Find(key);
+  if (found == nullptr) return std::optional<std::int64_t>();
+  if (!found->is_number_integer()) return Wrong(key, *found, Describe(range));
+  const bool too_big = found->is_number_unsigned() &&
+                       found->get<std::uint64_t>() > std::uint64_t{INT64_MAX};
+  const std::int64_t value = too_big ? INT64_MAX : found->get<std::int64_t>();
+  if (too_big || value < range.min || value > range.max) {
+    return Wrong(key, *found, Describe(range));
+  }
+  return std::optional<std::int64_t>(value);
+}
+
+absl::StatusOr<std::int64_t> ConfigReader::Integer(absl::string_view key,
+                                                   IntegerRange range) const {
+  MOESCOPE_ASSIGN_OR_RETURN(const std::optional<std::int64_t> value,
+                            OptionalInteger(key, range));
+  if (!value.has_value()) return Missing(key);
+  return *value;
+}
+
+absl::StatusOr<std::int64_t> ConfigReader::IntegerOr(absl::string_view key,
+                                                     std::int64_t fallback,
+                                                     IntegerRange range) const {
+  MOESCOPE_ASSIGN_OR_RETURN(const std::optional<std::int64_t> value,
+                            OptionalInteger(key, range));
+  return value.value_or(fallback);
+}
+
+absl::StatusOr<double> ConfigReader::PositiveReal(absl::string_view key) const {
+  const json* found = Find(key);
+  if (found == nullptr) return Missing(key);
+  if (!found->is_number()) return Wrong(key, *found, "a number above 0");
+  const double value = found->get<double>();
+  if (!std::isfinite(value) || value <= 0) {
+    return Wrong(key, *found, "a number above 0");
+  }
+  return value;
+}
+
+absl::StatusOr<double> ConfigReader::PositiveRealOr(absl::string_view key,
+                                                    double fallback) const {
+  if (!Has(key)) return fallback;
+  return PositiveReal(key);
+}
+
+absl::StatusOr<bool> ConfigReader::BoolOr(absl::string_view key,
+                                          bool fallback) const {
+  const json* found = Find(key);
+  if (found == nullptr) return fallback;
+  if (!found->is_boolean()) return Wrong(key, *found, "true or false");
+  return found->get<bool>();
+}
+
+absl::StatusOr<std::string> ConfigReader::String(absl::string_view key) const {
+  const json* found = Find(key);
+  if (found == nullptr) return Missing(key);
+  if (!found->is_string()) return Wrong(key, *found, "a string");
+  return found->get<std::string>();
+}
+
+absl::StatusOr<std::string> ConfigReader::StringOr(
+    absl::string_view key, absl::string_view fallback) const {
+  if (!Has(key)) return std::string(fallback);
+  return String(key);
+}
+
+absl::StatusOr<std::optional<ConfigReader>> ConfigReader::Object(
+    absl::string_view key) const {
+  const json* found = Find(key);
+  if (found == nullptr) return std::optional<ConfigReader>();
+  if (!found->is_object()) return Wrong(key, *found, "an object");
+  return std::optional<ConfigReader>(
+      ConfigReader(*found, absl::StrCat(path_, key, ".")));
+}
+
+}  // namespace moescope::model::internal

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace moescope::model::internal {
+
+/// Both ends belong to it.
+struct IntegerRange {
+  std::int64_t min = 0;
+  std::int64_t max = 0;
+};
+
+/// Typed, range-checked reading of a config.json object. A key whose value is
+/// null counts as absent. Errors: DATA_LOSS naming the key, what was found and
+/// what is allowed. Threads: as a const reference to the object, which must
+/// outlive it.
+class ConfigReader {
+ public:
+  /// `path` stands before key names in messages ("rope_parameters.").
+  explicit ConfigReader(const nlohmann::json& object, std::string path = "");
+
+  bool Has(absl::string_view key) const { return Find(key) != nullptr; }
+  /// Whether `key` stands there, be it with null.
+  bool Mentions(absl::string_view key) const;
+  /// The first of `keys` that is there, else the first; for keys that were
+  /// renamed.
+  const char* FirstPresent(std::initializer_list<const char*> keys) const;
+
+  absl::StatusOr<std::int64_t> Integer(absl::string_view key,
+                                       IntegerRange range) const;
+  absl::StatusOr<std::int64_t> IntegerOr(absl::string_view key,
+                                         std::int64_t fallback,
+                                         IntegerRange range) const;
+  absl::StatusOr<std::optional<std::int64_t>> OptionalInteger(
+      absl::string_view key, IntegerRange range) const;
+  /// Finite and above 0.
+  absl::StatusOr<double> PositiveReal(absl::string_view key) const;
+  absl::StatusOr<double> PositiveRealOr(absl::string_view key,
+                                        double fallback) const;
+  absl::StatusOr<bool> BoolOr(absl::string_view key, bool fallback) const;
+  absl::StatusOr<std::string> String(absl::string_view key) const;
+  absl::StatusOr<std::string> StringOr(absl::string_view key,
+                                       absl::string_view fallback) const;
+  /// nullopt when absent.
+  absl::StatusOr<std::optional<ConfigReader>> Object(
+      absl::string_view key) const;
+
+ private:
+  const nlohmann::json* Find(absl::string_view key) const;
+  absl::Status Missing(absl::string_view key) const;
+  absl::Status Wrong(absl::string_view key, const nlohmann::json& found,
+                     absl::string_view allowed) const;
+
+  const nlohmann::json* object_;
+  std::string path_;
+};
+
+}  // namespace moescope::model::internal

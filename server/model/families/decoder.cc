@@ -1,0 +1,276 @@
+#include "server/model/families/decoder_internal.h"
+
+#include <cstddef>
+
+#include "absl/strings/str_cat.h"
+
+#include "moescope/base/status_macros.h"
+#include "server/model/quote_name_internal.h"
+
+namespace moescope::model::internal {
+namespace {
+
+absl::Status Unsupported(absl::string_view key, absl::string_view value,
+                         absl::string_view allowed) {
+  return absl::UnimplementedError(absl::StrCat(
+      key, ": ", QuoteName(value), " is not supported (", allowed, " is)"));
+}
+
+absl::Status RefuseUnsupported(const ConfigReader& json) {
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const std::optional<ConfigReader> quantization,
+      json.Object("quantization_config"));
+  if (quantization.has_value()) {
+    MOESCOPE_ASSIGN_OR_RETURN(const std::string method,
+                              quantization->StringOr("quant_method", ""));
+    return Unsupported("quantization_config.quant_method", method,
+                       "no quantization_config");
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(const std::string activation,
+                            json.StringOr("hidden_act", "silu"));
+  if (activation != "silu") {
+    return Unsupported("hidden_act", activation, "silu");
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(const double rotated,
+                            json.PositiveRealOr("partial_rotary_factor", 1.0));
+  if (rotated != 1.0) {
+    return Unsupported("partial_rotary_factor", absl::StrCat(rotated), "1");
+  }
+  return absl::OkStatus();
+}
+
+// rope_scaling (transformers 4; kind under "type" or "rope_type") and
+// rope_parameters (transformers 5; with theta).
+absl::Status RefuseRopeScaling(const ConfigReader& rope,
+                               absl::string_view name) {
+  const char* key = rope.FirstPresent({"rope_type", "type"});
+  MOESCOPE_ASSIGN_OR_RETURN(const std::string kind,
+                            rope.StringOr(key, "default"));
+  if (kind != "default") {
+    return Unsupported(absl::StrCat(name, ".", key), kind, "default");
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(const double rotated,
+                            rope.PositiveRealOr("partial_rotary_factor", 1.0));
+  if (rotated != 1.0) {
+    return Unsupported(absl::StrCat(name, ".partial_rotary_factor"),
+                       absl::StrCat(rotated), "1");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<double> ParseRopeTheta(const ConfigReader& json,
+                                      double fallback) {
+  MOESCOPE_ASSIGN_OR_RETURN(const std::optional<ConfigReader> scaling,
+                            json.Object("rope_scaling"));
+  if (scaling.has_value()) {
+    MOESCOPE_RETURN_IF_ERROR(RefuseRopeScaling(*scaling, "rope_scaling"));
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(const double theta,
+                            json.PositiveRealOr("rope_theta", fallback));
+  MOESCOPE_ASSIGN_OR_RETURN(const std::optional<ConfigReader> parameters,
+                            json.Object("rope_parameters"));
+  if (!parameters.has_value()) return theta;
+  MOESCOPE_RETURN_IF_ERROR(RefuseRopeScaling(*parameters, "rope_parameters"));
+  MOESCOPE_ASSIGN_OR_RETURN(const double newer,
+                            parameters->PositiveRealOr("rope_theta", theta));
+  if (json.Has("rope_theta") && newer != theta) {
+    return absl::DataLossError(absl::StrCat("rope_theta: is ", theta,
+                                            ", but rope_parameters.rope_theta "
+                                            "is ", newer));
+  }
+  return newer;
+}
+
+absl::Status ParseHeads(const ConfigReader& json,
+                        const DecoderDefaults& defaults, ModelConfig& config) {
+  MOESCOPE_ASSIGN_OR_RETURN(config.num_heads,
+                            json.Integer("num_attention_heads", kHeadRange));
+  const std::int64_t kv_fallback =
+      defaults.num_kv_heads == 0 ? config.num_heads : defaults.num_kv_heads;
+  MOESCOPE_ASSIGN_OR_RETURN(
+      config.num_kv_heads,
+      json.IntegerOr("num_key_value_heads", kv_fallback, kHeadRange));
+  if (config.num_heads % config.num_kv_heads != 0) {
+    return absl::DataLossError(absl::StrCat(
+        "num_key_value_heads: is ", config.num_kv_heads,
+        ", must divide num_attention_heads ", config.num_heads));
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(const std::optional<std::int64_t> head_dim,
+                            json.OptionalInteger("head_dim", kWidthRange));
+  if (!head_dim.has_value() && config.width % config.num_heads != 0) {
+    return absl::DataLossError(absl::StrCat(
+        "num_attention_heads: is ", config.num_heads,
+        ", must divide hidden_size ", config.width, " without a head_dim"));
+  }
+  config.head_dim = head_dim.value_or(config.width / config.num_heads);
+  if (config.head_dim % 2 != 0) {
+    return absl::DataLossError(absl::StrCat("head_dim: is ", config.head_dim,
+                                            ", must be even"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BindAttention(const TensorBinder& binder, const std::string& prefix,
+                           AttentionTensors& attention) {
+  const ModelConfig& config = binder.config();
+  const std::int64_t queries = config.num_heads * config.head_dim;
+  const std::int64_t keys = config.num_kv_heads * config.head_dim;
+  MOESCOPE_ASSIGN_OR_RETURN(
+      attention.q_weight,
+      binder.Require(prefix + "q_proj.weight", {queries, config.width}));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      attention.k_weight,
+      binder.Require(prefix + "k_proj.weight", {keys, config.width}));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      attention.v_weight,
+      binder.Require(prefix + "v_proj.weight", {keys, config.width}));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      attention.o_weight,
+      binder.Require(prefix + "o_proj.weight", {config.width, queries}));
+  if (!config.attention_bias) return absl::OkStatus();
+  MOESCOPE_ASSIGN_OR_RETURN(attention.q_bias,
+                            binder.Require(prefix + "q_proj.bias", {queries}));
+  MOESCOPE_ASSIGN_OR_RETURN(attention.k_bias,
+                            binder.Require(prefix + "k_proj.bias", {keys}));
+  MOESCOPE_ASSIGN_OR_RETURN(attention.v_bias,
+                            binder.Require(prefix + "v_proj.bias", {keys}));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      attention.o_bias, binder.Require(prefix + "o_proj.bias", {config.width}));
+  return absl::OkStatus();
+}
+
+absl::Status CheckOneType(const ExpertWeights& block,
+                          const std::string& prefix) {
+  if (block[Projection::kGate].type == block[Projection::kUp].type &&
+      block[Projection::kGate].type == block[Projection::kDown].type) {
+    return absl::OkStatus();
+  }
+  return absl::UnimplementedError(absl::StrCat(
+      "tensors ", QuoteName(prefix), "...: one block's matrices in different "
+      "number formats are not supported"));
+}
+
+}  // namespace
+
+absl::Status ParseDecoder(const ConfigReader& json,
+                          const DecoderDefaults& defaults,
+                          ModelConfig& config) {
+  MOESCOPE_RETURN_IF_ERROR(RefuseUnsupported(json));
+  MOESCOPE_ASSIGN_OR_RETURN(config.num_layers,
+                            json.Integer("num_hidden_layers", kLayerRange));
+  MOESCOPE_ASSIGN_OR_RETURN(config.width,
+                            json.Integer("hidden_size", kWidthRange));
+  MOESCOPE_ASSIGN_OR_RETURN(config.vocab_size,
+                            json.Integer("vocab_size", kVocabRange));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      config.max_positions,
+      json.Integer("max_position_embeddings", kPositionRange));
+  MOESCOPE_RETURN_IF_ERROR(ParseHeads(json, defaults, config));
+  MOESCOPE_ASSIGN_OR_RETURN(config.norm_epsilon,
+                            json.PositiveReal("rms_norm_eps"));
+  MOESCOPE_ASSIGN_OR_RETURN(config.rope_theta,
+                            ParseRopeTheta(json, defaults.rope_theta));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      config.sliding_window,
+      json.OptionalInteger("sliding_window", kPositionRange));
+  if (!json.Mentions("sliding_window")) {
+    config.sliding_window = defaults.sliding_window;
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(config.tied_embeddings,
+                            json.BoolOr("tie_word_embeddings", false));
+  config.activation = Activation::kSilu;
+  return absl::OkStatus();
+}
+
+std::string LayerPrefix(std::int64_t layer) {
+  return absl::StrCat("model.layers.", layer, ".");
+}
+
+absl::Status BindDecoder(const TensorBinder& binder, ModelTensors& tensors) {
+  const ModelConfig& config = binder.config();
+  const std::vector<std::int64_t> table = {config.vocab_size, config.width};
+  MOESCOPE_ASSIGN_OR_RETURN(
+      tensors.embeddings, binder.Require("model.embed_tokens.weight", table));
+  MOESCOPE_ASSIGN_OR_RETURN(tensors.final_norm,
+                            binder.Require("model.norm.weight", {config.width}));
+  tensors.lm_head = tensors.embeddings;
+  if (!config.tied_embeddings) {
+    MOESCOPE_ASSIGN_OR_RETURN(tensors.lm_head,
+                              binder.Require("lm_head.weight", table));
+  }
+  tensors.layers.resize(static_cast<std::size_t>(config.num_layers));
+  for (std::int64_t i = 0; i < config.num_layers; ++i) {
+    LayerTensors& layer = tensors.layers[static_cast<std::size_t>(i)];
+    const std::string prefix = LayerPrefix(i);
+    MOESCOPE_ASSIGN_OR_RETURN(
+        layer.input_norm,
+        binder.Require(prefix + "input_layernorm.weight", {config.width}));
+    MOESCOPE_ASSIGN_OR_RETURN(
+        layer.post_attention_norm,
+        binder.Require(prefix + "post_attention_layernorm.weight",
+                       {config.width}));
+    MOESCOPE_RETURN_IF_ERROR(
+        BindAttention(binder, prefix + "self_attn.", layer.attention));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ExpertWeights> BindBlock(const TensorBinder& binder,
+                                        const std::string& prefix,
+                                        const ProjectionNames& names,
+                                        std::int64_t width) {
+  const std::int64_t model_width = binder.config().width;
+  ExpertWeights block;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const bool is_down = static_cast<Projection>(i) == Projection::kDown;
+    MOESCOPE_ASSIGN_OR_RETURN(
+        block.projections[i],
+        binder.RequireMatrix(absl::StrCat(prefix, names[i], ".weight"),
+                             is_down ? model_width : width,
+                             is_down ? width : model_width));
+  }
+  MOESCOPE_RETURN_IF_ERROR(CheckOneType(block, prefix));
+  return block;
+}
+
+absl::StatusOr<std::vector<ExpertWeights>> BindExperts(
+    const TensorBinder& binder, const std::string& prefix,
+    const ProjectionNames& names) {
+  std::vector<ExpertWeights> experts;
+  for (std::int64_t e = 0; e < binder.config().num_experts; ++e) {
+    MOESCOPE_ASSIGN_OR_RETURN(
+        const ExpertWeights expert,
+        BindBlock(binder, absl::StrCat(prefix, e, "."), names,
+                  binder.config().expert_width));
+    experts.push_back(expert);
+  }
+  return experts;
+}
+
+absl::StatusOr<std::vector<ExpertWeights>> BindFusedExperts(
+    const TensorBinder& binder, const std::string& prefix) {
+  const std::int64_t num_experts = binder.config().num_experts;
+  const std::int64_t width = binder.config().expert_width;
+  const std::int64_t model_width = binder.config().width;
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const TensorEntry* gate_up,
+      binder.Require(prefix + "gate_up_proj",
+                     {num_experts, 2 * width, model_width}));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const TensorEntry* down,
+      binder.Require(prefix + "down_proj", {num_experts, model_width, width}));
+  const std::int64_t size = width * model_width;
+  std::vector<ExpertWeights> experts;
+  for (std::int64_t e = 0; e < num_experts; ++e) {
+    ExpertWeights expert;
+    expert.projections = {
+        ViewRows(*gate_up, 2 * e * size, width, model_width),
+        ViewRows(*gate_up, (2 * e + 1) * size, width, model_width),
+        ViewRows(*down, e * size, model_width, width)};
+    MOESCOPE_RETURN_IF_ERROR(CheckOneType(expert, prefix));
+    experts.push_back(expert);
+  }
+  return experts;
+}
+
+}  // namespace moescope::model::internal

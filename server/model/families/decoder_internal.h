@@ -1,0 +1,73 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "server/model/families/family_internal.h"
+
+// What the families with Llama's decoder (pre-norm, rotated halves, grouped
+// queries, gated feed-forward) share: keys of config.json and tensor names.
+
+namespace moescope::model::internal {
+
+/// Limits of what config.json may claim. Products of up to four of them and an
+/// element size stay below 2^63.
+inline constexpr IntegerRange kLayerRange = {1, 4096};
+inline constexpr IntegerRange kWidthRange = {1, 1 << 20};
+inline constexpr IntegerRange kFeedForwardRange = {1, 1 << 22};
+inline constexpr IntegerRange kVocabRange = {1, 1 << 24};
+inline constexpr IntegerRange kHeadRange = {1, 1 << 14};
+inline constexpr IntegerRange kExpertRange = {1, 1 << 16};
+inline constexpr IntegerRange kPositionRange = {1, 1 << 30};
+
+/// Values of keys that a config.json may leave out.
+struct DecoderDefaults {
+  double rope_theta = 10000.0;
+  /// 0: as many as query heads.
+  std::int64_t num_kv_heads = 0;
+  /// Where the key is absent; null always means none.
+  std::optional<std::int64_t> sliding_window;
+};
+
+/// Everything of ModelConfig but the feed-forward part and is_moe_layer.
+/// Refuses quantised weights, RoPE scaling and activations but SiLU.
+absl::Status ParseDecoder(const ConfigReader& json,
+                          const DecoderDefaults& defaults, ModelConfig& config);
+
+/// Embeddings, head, norms and attention of all layers, under Llama's names.
+absl::Status BindDecoder(const TensorBinder& binder, ModelTensors& tensors);
+
+/// "model.layers.3."
+std::string LayerPrefix(std::int64_t layer);
+
+/// What the three matrices are called on disk, indexed by Projection.
+using ProjectionNames = std::array<const char*, kNumProjections>;
+inline constexpr ProjectionNames kPlainNames = {"gate_proj", "up_proj",
+                                                "down_proj"};
+inline constexpr ProjectionNames kMixtralNames = {"w1", "w3", "w2"};
+
+/// One feed-forward block of width `width`: `prefix` + name + ".weight".
+/// Errors: as TensorBinder::Require; UNIMPLEMENTED when its three matrices
+/// differ in number format.
+absl::StatusOr<ExpertWeights> BindBlock(const TensorBinder& binder,
+                                        const std::string& prefix,
+                                        const ProjectionNames& names,
+                                        std::int64_t width);
+
+/// E blocks, `prefix` + number + ".".
+absl::StatusOr<std::vector<ExpertWeights>> BindExperts(
+    const TensorBinder& binder, const std::string& prefix,
+    const ProjectionNames& names);
+
+/// E blocks out of `prefix` + "gate_up_proj" [E, 2F, D], gate rows first, and
+/// `prefix` + "down_proj" [E, D, F].
+absl::StatusOr<std::vector<ExpertWeights>> BindFusedExperts(
+    const TensorBinder& binder, const std::string& prefix);
+
+}  // namespace moescope::model::internal

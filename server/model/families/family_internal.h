@@ -1,0 +1,37 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+#include "moescope/model/config.h"
+#include "server/model/config_reader_internal.h"
+#include "server/model/layer_tensors_internal.h"
+#include "server/model/tensor_binder_internal.h"
+
+namespace moescope::model::internal {
+
+/// One architecture: how its config.json reads and what its tensors are called.
+/// A further one is a file in this folder that fills such a row, its line in
+/// registry.cc and, where its router is new, a rule in router_rules.cc.
+struct Family {
+  std::string name;
+  /// Values of config.json's model_type that mean this family.
+  std::vector<std::string> model_types;
+  /// Fills everything but family and model_type. Errors: as ParseConfig.
+  absl::Status (*parse)(const ConfigReader& json, ModelConfig& config);
+  /// Finds every tensor of the model. Errors: as TensorBinder::Require.
+  absl::Status (*bind)(const TensorBinder& binder, ModelTensors& tensors);
+};
+
+/// All rows. Threads: safe.
+absl::Span<const Family> Families();
+
+/// The row for `model_type`. Errors: UNIMPLEMENTED listing the known types.
+absl::StatusOr<const Family*> FindFamily(absl::string_view model_type);
+
+}  // namespace moescope::model::internal

@@ -1,0 +1,58 @@
+#include <utility>
+
+#include "moescope/base/status_macros.h"
+#include "server/model/families/decoder_internal.h"
+
+// Mixtral 8x7B and 8x22B: every layer has a router; softmax over all experts,
+// top K, weights divided by their sum. On disk one tensor per expert
+// (transformers 4), or all experts of a layer in two (transformers 5).
+
+namespace moescope::model::internal {
+namespace {
+
+absl::Status ParseMixtral(const ConfigReader& json, ModelConfig& config) {
+  DecoderDefaults defaults;
+  defaults.rope_theta = 1e6;
+  MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, defaults, config));
+  const char* experts_key =
+      json.FirstPresent({"num_local_experts", "num_experts"});
+  MOESCOPE_ASSIGN_OR_RETURN(config.num_experts,
+                            json.Integer(experts_key, kExpertRange));
+  MOESCOPE_ASSIGN_OR_RETURN(config.expert_width,
+                            json.Integer("intermediate_size",
+                                         kFeedForwardRange));
+  config.router.rule = "softmax_topk";
+  config.router.renormalise = true;
+  MOESCOPE_ASSIGN_OR_RETURN(
+      config.router.experts_per_token,
+      json.Integer("num_experts_per_tok", {1, config.num_experts}));
+  config.is_moe_layer.assign(static_cast<std::size_t>(config.num_layers), true);
+  return absl::OkStatus();
+}
+
+absl::Status BindMixtral(const TensorBinder& binder, ModelTensors& tensors) {
+  MOESCOPE_RETURN_IF_ERROR(BindDecoder(binder, tensors));
+  const ModelConfig& config = binder.config();
+  const bool fused = binder.Has(LayerPrefix(0) + "mlp.experts.gate_up_proj");
+  for (std::int64_t i = 0; i < config.num_layers; ++i) {
+    LayerTensors& layer = tensors.layers[static_cast<std::size_t>(i)];
+    const std::string block =
+        LayerPrefix(i) + (fused ? "mlp." : "block_sparse_moe.");
+    MOESCOPE_ASSIGN_OR_RETURN(
+        layer.router, binder.Require(block + "gate.weight",
+                                     {config.num_experts, config.width}));
+    MOESCOPE_ASSIGN_OR_RETURN(
+        layer.experts,
+        fused ? BindFusedExperts(binder, block + "experts.")
+              : BindExperts(binder, block + "experts.", kMixtralNames));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Family MixtralFamily() {
+  return {"mixtral", {"mixtral"}, &ParseMixtral, &BindMixtral};
+}
+
+}  // namespace moescope::model::internal
