@@ -1,0 +1,89 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+namespace moescope::model {
+
+/// Text to token ids and back, as a checkpoint's tokenizer.json says: the same
+/// ids as the `tokenizers` library gives for one sequence without truncation
+/// and padding (those settings of the file are ignored).
+///
+/// Supported: model BPE (no dropout, no subword prefix or suffix); normalizers
+/// Sequence, Prepend, Replace, NFC, NFD, NFKC, NFKD, Lowercase, Strip,
+/// StripAccents; pre_tokenizers Sequence, ByteLevel, Split, Metaspace, Digits,
+/// Whitespace, WhitespaceSplit, Punctuation; post_processors Sequence,
+/// TemplateProcessing, ByteLevel; decoders Sequence, ByteLevel, ByteFallback,
+/// Metaspace, Replace, Strip, Fuse. Regexes are Oniguruma's, run by PCRE2.
+/// Known differences: characters newer than the Unicode version of the
+/// packaged libraries; case folding that turns one letter into several inside
+/// `(?i)`; an added token outside the vocabulary keeps the id that the file
+/// declares.
+///
+/// Threads: immutable after load; all methods may run at the same time.
+class Tokenizer {
+ public:
+  /// Reads the text of a tokenizer.json.
+  /// Errors: DATA_LOSS (not JSON, contradicting contents), UNIMPLEMENTED (a
+  /// component or option that is not supported, by name), RESOURCE_EXHAUSTED
+  /// (above 128 MiB).
+  static absl::StatusOr<std::shared_ptr<const Tokenizer>> FromJson(
+      absl::string_view tokenizer_json);
+
+  /// Reads `folder`/tokenizer.json.
+  /// Errors: NOT_FOUND when there is none; as FromJson, naming the file.
+  static absl::StatusOr<std::shared_ptr<const Tokenizer>> Load(
+      const std::string& folder);
+
+  ~Tokenizer();
+  Tokenizer(const Tokenizer&) = delete;
+  Tokenizer& operator=(const Tokenizer&) = delete;
+
+  /// Token ids of `text`; special tokens spelled out in it become their ids.
+  /// `add_special_tokens` puts those of the post-processor around (BOS, EOS).
+  /// Cost: O(n log n) in the bytes of the text.
+  /// Errors: INVALID_ARGUMENT field "text" (not UTF-8), RESOURCE_EXHAUSTED
+  /// field "text" (above 64 MiB, or a regex of the file that needs too many
+  /// steps on it), DATA_LOSS (an unknown character, and the file's unk_token
+  /// is no token).
+  absl::StatusOr<std::vector<std::int32_t>> Encode(
+      absl::string_view text, bool add_special_tokens = true) const;
+
+  /// The bytes that token `id` stands for inside a text: possibly a part of a
+  /// UTF-8 character; a special token as it is spelled; empty for no token.
+  std::string DecodeToken(std::int32_t id) const;
+
+  /// Token `id` for a terminal: valid UTF-8, printable. Bytes that are no
+  /// whole character as `\xE2`, control and direction characters as `\n`,
+  /// `\x1B`, `\u{202E}`, a backslash as `\\`, an id without token as `[5000]`.
+  std::string DisplayToken(std::int32_t id) const;
+
+  /// The text of `ids` by the file's decoder, special tokens included; ids
+  /// without token are left out, bytes that are no UTF-8 become U+FFFD.
+  /// Errors: RESOURCE_EXHAUSTED (a regex of the decoder took too many steps).
+  absl::StatusOr<std::string> Decode(absl::Span<const std::int32_t> ids) const;
+
+  /// One more than the highest token id, added tokens included.
+  std::int32_t vocab_size() const;
+
+  /// The first token that the post-processor puts before a text, if any.
+  std::optional<std::int32_t> bos_id() const;
+
+  /// One line: "BPE, byte-level, 2048 entries".
+  std::string Describe() const;
+
+ private:
+  struct Parts;
+  explicit Tokenizer(std::unique_ptr<const Parts> parts);
+
+  const std::unique_ptr<const Parts> parts_;
+};
+
+}  // namespace moescope::model

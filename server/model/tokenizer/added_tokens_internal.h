@@ -1,0 +1,84 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "server/model/tokenizer/bpe_internal.h"
+#include "server/model/tokenizer/json_node_internal.h"
+#include "server/model/tokenizer/normalizer_internal.h"
+
+namespace moescope::model::internal {
+
+/// A token that is looked for in the text before anything cuts it.
+struct AddedToken {
+  std::int32_t id = 0;
+  std::string content;
+  /// What the decoder gets to see: the normalized content.
+  std::string normalized_content;
+  bool single_word = false;
+  bool lstrip = false;
+  bool rstrip = false;
+  bool normalized = false;
+};
+
+/// A part of a text: an added token, or text between such.
+struct Segment {
+  std::optional<std::int32_t> id;
+  Piece piece;
+};
+
+/// Strings to be found in a text, each standing for a number.
+/// Threads: immutable once built.
+class Trie {
+ public:
+  void Add(absl::string_view key, std::size_t value);
+  bool empty() const { return values_.size() <= 1; }
+
+  struct Match {
+    std::size_t value;
+    std::size_t length;
+  };
+  /// The longest key that starts at byte `at` of `text`.
+  std::optional<Match> LongestAt(absl::string_view text, std::size_t at) const;
+
+ private:
+  // Values by node (-1: none) and edges by node and byte; node 0 is the root.
+  std::vector<std::ptrdiff_t> values_ = {-1};
+  absl::flat_hash_map<std::uint64_t, std::uint32_t> edges_;
+};
+
+/// The "added_tokens" of a tokenizer.json.
+/// Threads: immutable.
+class AddedTokens {
+ public:
+  /// Errors: DATA_LOSS (an id that belongs to another token), UNIMPLEMENTED
+  /// (an option; a token longer than 1024 bytes).
+  static absl::StatusOr<AddedTokens> Parse(const JsonNode& root,
+                                           const Bpe& model,
+                                           const Normalizer* normalizer);
+
+  /// Cuts out the tokens that are matched in the text as it is.
+  std::vector<Segment> SplitRaw(absl::string_view text) const;
+  /// Cuts out the tokens that are matched in normalized text.
+  std::vector<Segment> SplitNormalized(Piece piece) const;
+
+  /// Null for an id that is no added token.
+  const AddedToken* Find(std::int32_t id) const;
+  const std::vector<AddedToken>& tokens() const { return tokens_; }
+
+ private:
+  std::vector<Segment> Split(const Piece& piece, const Trie& trie) const;
+
+  std::vector<AddedToken> tokens_;
+  absl::flat_hash_map<std::int32_t, std::size_t> index_;
+  Trie raw_;
+  Trie normalized_;
+};
+
+}  // namespace moescope::model::internal
