@@ -22,8 +22,11 @@ namespace {
 constexpr std::size_t kMaxPatternBytes = 64 * 1024;
 constexpr int kMaxClassDepth = 16;
 
-// Oniguruma's word characters, as the items of a class.
+// Oniguruma's word characters, as the items of a class. Outside a class it goes
+// by a table of Latin-1 up to U+00FF, which has superscripts and fractions.
 constexpr char kWordItems[] = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+constexpr char kBareWordItems[] =
+    "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\xB2\\xB3\\xB9\\xBC-\\xBE";
 
 struct NamedSet {
   absl::string_view name;
@@ -39,7 +42,7 @@ constexpr std::array<NamedSet, 13> kPosixSets = {{
     {"cntrl", "\\p{Cc}"},
     {"digit", "\\p{Nd}"},
     {"lower", "\\p{Lowercase}"},
-    {"punct", "\\p{P}$+<=>^`|~"},
+    {"punct", "\\p{P}\\p{S}"},
     {"space", "\\p{White_Space}"},
     {"upper", "\\p{Uppercase}"},
     {"whitespace", "\\p{White_Space}"},
@@ -48,8 +51,9 @@ constexpr std::array<NamedSet, 13> kPosixSets = {{
 }};
 
 // Long names of general categories, which PCRE2 does not know.
-constexpr std::array<NamedSet, 37> kCategories = {{
+constexpr std::array<NamedSet, 39> kCategories = {{
     {"letter", "L"},
+    {"casedletter", "L&"},
     {"uppercaseletter", "Lu"},
     {"lowercaseletter", "Ll"},
     {"titlecaseletter", "Lt"},
@@ -65,6 +69,7 @@ constexpr std::array<NamedSet, 37> kCategories = {{
     {"letternumber", "Nl"},
     {"othernumber", "No"},
     {"punctuation", "P"},
+    {"punct", "P"},
     {"connectorpunctuation", "Pc"},
     {"dashpunctuation", "Pd"},
     {"openpunctuation", "Ps"},
@@ -303,7 +308,7 @@ absl::StatusOr<std::string> Translator::CodePointEscape() {
 absl::Status Translator::Escape() {
   const char c = Peek(1);
   if (c == 'b' || c == 'B') {
-    const std::string word = absl::StrCat("[", kWordItems, "]");
+    const std::string word = absl::StrCat("[", kBareWordItems, "]");
     const absl::string_view first = c == 'b' ? "!" : "=";
     const absl::string_view second = c == 'b' ? "=" : "!";
     Atom(absl::StrCat("(?:(?<=", word, ")(?", first, word, ")|(?<!", word,
@@ -328,6 +333,11 @@ absl::Status Translator::Escape() {
       ++at_;
     }
     Atom(pattern_.substr(begin, at_ - begin));
+    return absl::OkStatus();
+  }
+  if (c == 'w' || c == 'W') {
+    Atom(Set{kBareWordItems, c == 'W'}.Regex());
+    at_ += 2;
     return absl::OkStatus();
   }
   MOESCOPE_ASSIGN_OR_RETURN(const Set set, ClassEscape());
@@ -434,11 +444,11 @@ absl::StatusOr<Set> Translator::Property() {
       plain += absl::ascii_tolower(static_cast<unsigned char>(c));
     }
   }
+  const absl::string_view category = Lookup(kCategories, plain);
   const absl::string_view posix = Lookup(kPosixSets, plain);
-  if (!posix.empty()) {
+  if (category.empty() && !posix.empty()) {
     return Set{std::string(posix), negated};
   }
-  const absl::string_view category = Lookup(kCategories, plain);
   if (!category.empty()) {
     name = category;
   } else if (plain.size() > 2 && plain != "any" && IsScriptName(name)) {
