@@ -1,11 +1,11 @@
 #include <string>
 
 #include <ATen/Version.h>
-#include <ATen/native/DispatchStub.h>
 #include <c10/core/Device.h>
 #include <torch/version.h>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 
 #include "moescope/base/blas_core.h"
 #include "moescope/model/model.h"
@@ -16,6 +16,19 @@ namespace {
 
 // Raised whenever the arithmetic of this layer changes in its last bits.
 constexpr int kForwardVersion = 1;
+
+// "AVX512": which variant of torch's own loops runs here. show_config is the
+// one place that says so in every supported torch.
+std::string InstructionSet() {
+  const std::string config = at::show_config();
+  constexpr absl::string_view kMark = "CPU capability usage: ";
+  const std::size_t mark = config.find(std::string(kMark));
+  if (mark == std::string::npos) {
+    return "unknown";
+  }
+  const std::size_t begin = mark + kMark.size();
+  return config.substr(begin, config.find('\n', begin) - begin);
+}
 
 }  // namespace
 
@@ -29,8 +42,8 @@ std::string NumericsClass(const std::string& device) {
     library = absl::StrCat(blas.library, "/", blas.core);
   }
   return absl::StrCat(
-      "fp32 ", place.is_cpu() ? "cpu" : "cuda", " simd=",
-      static_cast<int>(at::native::get_cpu_capability()), " blas=", library,
+      "fp32 ", place.is_cpu() ? "cpu" : "cuda", " simd=", InstructionSet(),
+      " blas=", library,
       " torch=", TORCH_VERSION, " tile=", shape.tile_rows, "x", shape.slice,
       "x", shape.query_rows, " forward=", kForwardVersion);
 }

@@ -1,0 +1,87 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+
+#include "moescope/base/mutex.h"
+#include "moescope/model/forward.h"
+#include "moescope/model/model.h"
+#include "moescope/model/safetensors.h"
+
+namespace moescope::model {
+
+/// Keeps copies of all that a pass shows, under the names of the reference
+/// files ("layer.3.router_logits", "logits") plus "layer.L.margin" and
+/// "layer.L.routed_output".
+class RecordingObserver final : public ForwardObserver {
+ public:
+  absl::Status OnRouting(const LayerRouting& routing) override;
+  absl::Status OnExpertRows(const ExpertRows& rows) override;
+  absl::Status OnLayerOutput(const LayerOutput& output) override;
+  absl::Status OnLogitRows(const LogitRows& rows) override;
+
+  /// Everything; experts stacked as "expert_outputs" [E, T, D] and
+  /// "expert_activations" [E, T, F], logits joined.
+  std::map<std::string, at::Tensor> Values();
+
+ private:
+  void Keep(std::int64_t layer, const char* name, const at::Tensor& value);
+
+  Mutex mutex_;
+  std::map<std::string, at::Tensor> values_ ABSL_GUARDED_BY(mutex_);
+  // Name, then expert: row blocks in order.
+  std::map<std::string, std::map<std::int64_t, std::vector<at::Tensor>>> rows_
+      ABSL_GUARDED_BY(mutex_);
+};
+
+/// The tensors of a reference file, copied; "layers." becomes "layer." and only
+/// names with `prefix` are taken, without it.
+std::map<std::string, at::Tensor> ReadReference(const std::string& path,
+                                                const std::string& prefix);
+
+/// Absolute path of a folder or file of the test data.
+std::string TestData(const std::string& relative);
+
+/// The model in `folder` of the test data, on the CPU.
+std::shared_ptr<const Model> LoadTestModel(const std::string& folder);
+
+/// Asks for everything of every layer.
+ForwardRequest RequestAll(const Model& model);
+
+struct Sequences {
+  std::vector<std::int32_t> ids;
+  std::vector<std::int64_t> lengths;
+  TokenBatch batch() const { return {ids, lengths}; }
+};
+/// Deterministic ids below `vocabulary`, one sequence per length.
+Sequences MakeSequences(std::vector<std::int64_t> lengths,
+                        std::int64_t vocabulary);
+
+/// Runs with `threads` threads and returns what was shown; fails the test on
+/// an error.
+std::map<std::string, at::Tensor> RunForward(const Model& model,
+                                             const Sequences& sequences,
+                                             const ForwardRequest& request,
+                                             int threads);
+
+/// "" when both have the same names, shapes and bytes; else what differs first.
+std::string FirstDifference(const std::map<std::string, at::Tensor>& a,
+                            const std::map<std::string, at::Tensor>& b);
+
+/// "" when every value of `expected` that `actual` also names lies within
+/// rtol 1e-4, atol 2e-5 (ids: equal
+/// wherever the reference's margin exceeds 1e-4); else the
+/// worst element. `compared` receives the number of tensors.
+std::string CompareToReference(
+    const std::map<std::string, at::Tensor>& expected,
+    const std::map<std::string, at::Tensor>& actual, int* compared);
+
+}  // namespace moescope::model
