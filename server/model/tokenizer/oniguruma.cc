@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -119,6 +120,31 @@ struct Set {
   }
 };
 
+// What a class, or an operand of `&&` in it, is the union of.
+struct ClassParts {
+  Set own;
+  // Regexes of one character that are no items.
+  std::vector<std::string> others;
+  bool after_single = false;
+
+  std::string Regex() const {
+    std::vector<std::string> all = others;
+    if (!own.items.empty()) {
+      all.push_back(own.Regex());
+    }
+    return all.size() == 1 ? all[0]
+                           : absl::StrCat("(?:", absl::StrJoin(all, "|"), ")");
+  }
+};
+
+bool IsDigit(char c) {
+  return absl::ascii_isdigit(static_cast<unsigned char>(c));
+}
+
+bool IsHexDigit(char c) {
+  return absl::ascii_isxdigit(static_cast<unsigned char>(c));
+}
+
 class Translator {
  public:
   explicit Translator(absl::string_view pattern) : pattern_(pattern) {}
@@ -155,7 +181,9 @@ class Translator {
   absl::Status Escape();
   absl::StatusOr<bool> Interval();
   absl::StatusOr<std::string> Class(int depth);
+  absl::Status ClassItem(int depth, ClassParts& parts);
   absl::StatusOr<Set> ClassEscape();
+  absl::StatusOr<Set> HexEscape();
   absl::StatusOr<Set> Property();
   absl::StatusOr<Set> PosixBracket();
   absl::StatusOr<std::string> CodePointEscape();
@@ -327,9 +355,9 @@ absl::Status Translator::Escape() {
     at_ += 2;
     return absl::OkStatus();
   }
-  if (absl::ascii_isdigit(static_cast<unsigned char>(c)) && c != '0') {
+  if (IsDigit(c) && c != '0') {
     const std::size_t begin = at_++;
-    while (absl::ascii_isdigit(static_cast<unsigned char>(Peek()))) {
+    while (IsDigit(Peek())) {
       ++at_;
     }
     Atom(pattern_.substr(begin, at_ - begin));
@@ -345,45 +373,9 @@ absl::Status Translator::Escape() {
   return absl::OkStatus();
 }
 
-// An escape that stands for one character or a set of them.
-absl::StatusOr<Set> Translator::ClassEscape() {
-  ++at_;
-  if (AtEnd()) {
-    return absl::UnimplementedError("a backslash at the end");
-  }
-  const char c = Peek();
-  switch (c) {
-    case 'p':
-    case 'P':
-      return Property();
-    case 'u': {
-      MOESCOPE_ASSIGN_OR_RETURN(std::string items, CodePointEscape());
-      return Set{std::move(items), false, true};
-    }
-    case 'x': {
-      std::size_t length = 1;
-      if (Peek(1) == '{') {
-        const std::size_t close = pattern_.find('}', at_);
-        length = close == absl::string_view::npos ? 1 : close - at_ + 1;
-      } else {
-        while (length < 3 &&
-               absl::ascii_isxdigit(static_cast<unsigned char>(Peek(length)))) {
-          ++length;
-        }
-        // Above it, Oniguruma means a byte, not a character.
-        if (length == 3 && Peek(1) >= '8') {
-          return Unsupported("a byte of a character");
-        }
-      }
-      Set set{absl::StrCat("\\", pattern_.substr(at_, length)), false, true};
-      at_ += length;
-      return set;
-    }
-    default:
-      break;
-  }
-  ++at_;
-  switch (c) {
+// The set that `\letter` stands for, if it stands for one.
+std::optional<Set> LetterSet(char letter) {
+  switch (letter) {
     case 'w':
       return Set{kWordItems};
     case 'W':
@@ -402,27 +394,67 @@ absl::StatusOr<Set> Translator::ClassEscape() {
       return Set{"0-9A-Fa-f", true};
     case 'v':
       return Set{"\\x0B", false, true};
-    case 'b':
-    case 'n':
-    case 't':
-    case 'r':
-    case 'f':
-    case 'a':
-    case 'e':
-    case '0':
-      return Set{std::string{'\\', c}, false, true};
     default:
-      if (absl::ascii_isalnum(static_cast<unsigned char>(c))) {
-        return Unsupported(absl::StrCat("\\", std::string(1, c)));
-      }
-      --at_;
-      const std::size_t length = DecodeUtf8(pattern_, at_).length;
-      Set set{
-          absl::StrCat(length == 1 ? "\\" : "", pattern_.substr(at_, length)),
-          false, true};
-      at_ += length;
-      return set;
+      break;
   }
+  if (letter != '\0' && absl::StrContains("bntrfae0", letter)) {
+    return Set{std::string{'\\', letter}, false, true};
+  }
+  return std::nullopt;
+}
+
+// At `x`: `\xHH` or `\x{…}`.
+absl::StatusOr<Set> Translator::HexEscape() {
+  std::size_t length = 1;
+  if (Peek(1) == '{') {
+    const std::size_t close = pattern_.find('}', at_);
+    length = close == absl::string_view::npos ? 1 : close - at_ + 1;
+  } else {
+    while (length < 3 && IsHexDigit(Peek(length))) {
+      ++length;
+    }
+    // Above it, Oniguruma means a byte, not a character.
+    if (length == 3 && Peek(1) >= '8') {
+      return Unsupported("a byte of a character");
+    }
+  }
+  Set set{absl::StrCat("\\", pattern_.substr(at_, length)), false, true};
+  at_ += length;
+  return set;
+}
+
+// An escape that stands for one character or a set of them.
+absl::StatusOr<Set> Translator::ClassEscape() {
+  ++at_;
+  if (AtEnd()) {
+    return absl::UnimplementedError("a backslash at the end");
+  }
+  const char c = Peek();
+  if (c == 'p' || c == 'P') {
+    return Property();
+  }
+  if (c == 'u') {
+    MOESCOPE_ASSIGN_OR_RETURN(std::string items, CodePointEscape());
+    return Set{std::move(items), false, true};
+  }
+  if (c == 'x') {
+    return HexEscape();
+  }
+  if (c == '0' && IsDigit(Peek(1))) {
+    return Unsupported("an octal number");
+  }
+  if (std::optional<Set> set = LetterSet(c); set.has_value()) {
+    ++at_;
+    return *std::move(set);
+  }
+  if (absl::ascii_isalnum(static_cast<unsigned char>(c))) {
+    return Unsupported(absl::StrCat("\\", std::string(1, c)));
+  }
+  const std::size_t length = DecodeUtf8(pattern_, at_).length;
+  Set set{absl::StrCat(length == 1 ? "\\" : "", pattern_.substr(at_, length)),
+          false, true};
+  at_ += length;
+  return set;
 }
 
 absl::StatusOr<Set> Translator::Property() {
@@ -477,6 +509,43 @@ absl::StatusOr<Set> Translator::PosixBracket() {
   return Set{std::string(items), negated};
 }
 
+// One item of a class that is neither its end nor `&&`.
+absl::Status Translator::ClassItem(int depth, ClassParts& parts) {
+  if (Looking("[") && !Looking("[:")) {
+    MOESCOPE_ASSIGN_OR_RETURN(std::string nested, Class(depth + 1));
+    parts.others.push_back(std::move(nested));
+    parts.after_single = false;
+    return absl::OkStatus();
+  }
+  if (Looking("[:") || Looking("\\")) {
+    MOESCOPE_ASSIGN_OR_RETURN(const Set set,
+                              Looking("\\") ? ClassEscape() : PosixBracket());
+    if (set.negated) {
+      parts.others.push_back(set.Regex());
+    } else {
+      parts.own.items += set.items;
+    }
+    parts.after_single = set.single;
+    return absl::OkStatus();
+  }
+  if (Peek() == '-') {
+    // A range only between two characters of this class.
+    const bool range = parts.after_single && Peek(1) != ']' && Peek(1) != '[' &&
+                       !(Peek(1) == '&' && Peek(2) == '&');
+    parts.own.items += range ? "-" : "\\-";
+    parts.after_single = false;
+    ++at_;
+    return absl::OkStatus();
+  }
+  const std::size_t length = DecodeUtf8(pattern_, at_).length;
+  const bool special = absl::StrContains("]^[", Peek());
+  absl::StrAppend(&parts.own.items, special ? "\\" : "",
+                  pattern_.substr(at_, length));
+  parts.after_single = true;
+  at_ += length;
+  return absl::OkStatus();
+}
+
 // A bracketed class at `[`, as a regex that matches exactly one character.
 absl::StatusOr<std::string> Translator::Class(int depth) {
   if (depth > kMaxClassDepth) {
@@ -486,76 +555,26 @@ absl::StatusOr<std::string> Translator::Class(int depth) {
   const bool negated = Peek() == '^';
   at_ += negated ? 1 : 0;
   std::vector<std::string> operands;  // of &&
-  std::vector<std::string> others;    // alternatives that are no items
-  Set own;
-  const auto finish_operand = [&] {
-    if (!own.items.empty()) {
-      others.push_back(own.Regex());
-    }
-    operands.push_back(
-        others.size() == 1
-            ? others[0]
-            : absl::StrCat("(?:", absl::StrJoin(others, "|"), ")"));
-  };
-  bool first = true;
-  bool after_single = false;
-  for (;; first = false) {
+  ClassParts parts;
+  for (bool first = true; first || Peek() != ']'; first = false) {
     if (AtEnd()) {
       return absl::UnimplementedError("a class without ]");
     }
-    if (Peek() == ']' && !first) {
-      ++at_;
-      break;
-    }
     if (Looking("&&")) {
-      finish_operand();
-      others.clear();
-      own.items.clear();
-      after_single = false;
+      operands.push_back(parts.Regex());
+      parts = ClassParts();
       at_ += 2;
       continue;
     }
-    if (Looking("[") && !Looking("[:")) {
-      MOESCOPE_ASSIGN_OR_RETURN(std::string nested, Class(depth + 1));
-      others.push_back(std::move(nested));
-      after_single = false;
-      continue;
-    }
-    if (Looking("[:") || Looking("\\")) {
-      MOESCOPE_ASSIGN_OR_RETURN(Set set,
-                                Looking("\\") ? ClassEscape() : PosixBracket());
-      if (set.negated) {
-        others.push_back(set.Regex());
-      } else {
-        own.items += set.items;
-      }
-      after_single = set.single;
-      continue;
-    }
-    if (Peek() == '-') {
-      // A range only between two characters of this class.
-      const bool range = after_single && Peek(1) != ']' && Peek(1) != '[' &&
-                         !(Peek(1) == '&' && Peek(2) == '&');
-      own.items += range ? "-" : "\\-";
-      after_single = false;
-      ++at_;
-      continue;
-    }
-    const std::size_t length = DecodeUtf8(pattern_, at_).length;
-    const bool special = absl::StrContains("]^[\\", Peek());
-    absl::StrAppend(&own.items, special ? "\\" : "",
-                    pattern_.substr(at_, length));
-    after_single = true;
-    at_ += length;
+    MOESCOPE_RETURN_IF_ERROR(ClassItem(depth, parts));
   }
-  if (negated && operands.empty() && others.empty()) {
-    own.negated = true;
-    return own.Regex();
+  ++at_;
+  if (negated && operands.empty() && parts.others.empty()) {
+    parts.own.negated = true;
+    return parts.own.Regex();
   }
-  finish_operand();
-  std::string all = operands.back();
-  if (operands.size() > 1) {
-    operands.pop_back();
+  std::string all = parts.Regex();
+  if (!operands.empty()) {
     all =
         absl::StrCat("(?:(?=", absl::StrJoin(operands, ")(?="), ")", all, ")");
   }
