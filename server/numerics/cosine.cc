@@ -1,0 +1,99 @@
+#include "moescope/numerics/cosine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+
+#include "moescope/base/error.h"
+#include "server/numerics/gram_kernels_internal.h"
+
+namespace moescope::numerics {
+namespace {
+
+double Dot(const double* a, const double* b, std::int64_t n) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    sum += a[i] * b[i];
+  }
+  return sum;
+}
+
+double CosineFromProducts(double ab, double aa, double bb) {
+  if (!std::isfinite(aa) || !std::isfinite(bb)) {
+    return std::numeric_limits<double>::quiet_NaN();
+  }
+  if (aa <= 0 || bb <= 0) {
+    return 0;
+  }
+  // Roots one by one: the product of two squared norms may leave the range.
+  return std::clamp(ab / std::sqrt(aa) / std::sqrt(bb), -1.0, 1.0);
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<double>> CosinesFromGram(
+    absl::Span<const double> gram, std::int64_t size) {
+  if (size < 0 || static_cast<std::int64_t>(gram.size()) != size * size) {
+    return InvalidField("gram", absl::StrCat("has ", gram.size(),
+                                             " entries, not ", size, "²"));
+  }
+  std::vector<double> cosines(gram.size());
+  for (std::int64_t i = 0; i < size; ++i) {
+    for (std::int64_t j = 0; j < size; ++j) {
+      const auto at = static_cast<std::size_t>(i * size + j);
+      const double ii = gram[static_cast<std::size_t>(i * size + i)];
+      const double jj = gram[static_cast<std::size_t>(j * size + j)];
+      cosines[at] = CosineFromProducts(gram[at], ii, jj);
+      if (i == j && cosines[at] > 0) {
+        cosines[at] = 1;
+      }
+    }
+  }
+  return cosines;
+}
+
+absl::StatusOr<std::vector<double>> RowCosines(absl::Span<const double> rows,
+                                               std::int64_t num_rows,
+                                               std::int64_t num_cols) {
+  if (num_rows < 0 || num_cols < 0 ||
+      static_cast<std::int64_t>(rows.size()) != num_rows * num_cols) {
+    return InvalidField("rows",
+                        absl::StrCat("has ", rows.size(), " entries, not ",
+                                     num_rows, " x ", num_cols));
+  }
+  std::vector<double> gram(static_cast<std::size_t>(num_rows * num_rows));
+  for (std::int64_t i = 0; i < num_rows; ++i) {
+    for (std::int64_t j = 0; j <= i; ++j) {
+      const double product =
+          Dot(rows.data() + i * num_cols, rows.data() + j * num_cols, num_cols);
+      gram[static_cast<std::size_t>(i * num_rows + j)] = product;
+      gram[static_cast<std::size_t>(j * num_rows + i)] = product;
+    }
+  }
+  return CosinesFromGram(gram, num_rows);
+}
+
+absl::StatusOr<std::vector<double>> RowCosines(const MatrixView& rows) {
+  if (rows.rows < 0 || rows.cols < 0 || rows.row_stride < rows.cols ||
+      (rows.data == nullptr && rows.size() > 0)) {
+    return InvalidField("rows", absl::StrCat("is no matrix: [", rows.rows,
+                                             ", ", rows.cols, "] with rows ",
+                                             rows.row_stride,
+                                             " elements apart"));
+  }
+  std::vector<double> wide;
+  wide.reserve(static_cast<std::size_t>(rows.size()));
+  std::vector<float> row(static_cast<std::size_t>(
+      internal::RoundUp(rows.cols, internal::kRunPadding)));
+  for (std::int64_t r = 0; r < rows.rows; ++r) {
+    internal::WidenRun(static_cast<const char*>(rows.data) +
+                           r * rows.row_stride * ElementSize(rows.type),
+                       rows.type, rows.cols, row.data());
+    wide.insert(wide.end(), row.begin(), row.begin() + rows.cols);
+  }
+  return RowCosines(wide, rows.rows, rows.cols);
+}
+
+}  // namespace moescope::numerics

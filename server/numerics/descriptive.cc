@@ -1,0 +1,82 @@
+#include "moescope/numerics/descriptive.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+
+#include "moescope/base/error.h"
+
+namespace moescope::numerics {
+namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+// numpy's _lerp: from the nearer end, so that it is monotonic and exact at
+// both.
+double Interpolate(double low, double high, double t) {
+  const double difference = high - low;
+  return t >= 0.5 ? high - difference * (1 - t) : low + difference * t;
+}
+
+}  // namespace
+
+std::int64_t CountNonfinite(absl::Span<const double> values) {
+  return std::count_if(values.begin(), values.end(),
+                       [](double x) { return !std::isfinite(x); });
+}
+
+Moments ComputeMoments(absl::Span<const double> values) {
+  Moments moments;
+  moments.count = static_cast<std::int64_t>(values.size());
+  moments.nonfinite = CountNonfinite(values);
+  if (values.empty() || moments.nonfinite > 0) {
+    moments.mean = moments.std = moments.min = moments.max = kNan;
+    return moments;
+  }
+  const auto n = static_cast<double>(values.size());
+  double sum = 0;
+  for (const double x : values) {
+    sum += x;
+  }
+  moments.mean = sum / n;
+  double squares = 0;
+  for (const double x : values) {
+    squares += (x - moments.mean) * (x - moments.mean);
+  }
+  moments.std = std::sqrt(squares / n);
+  const auto ends = std::minmax_element(values.begin(), values.end());
+  moments.min = *ends.first;
+  moments.max = *ends.second;
+  return moments;
+}
+
+absl::StatusOr<std::vector<double>> Quantiles(
+    absl::Span<const double> values, absl::Span<const double> probabilities) {
+  for (std::size_t i = 0; i < probabilities.size(); ++i) {
+    if (!(probabilities[i] >= 0 && probabilities[i] <= 1)) {
+      return InvalidField(
+          absl::StrCat("probabilities[", i, "]"),
+          absl::StrCat(probabilities[i], " is outside [0, 1]"));
+    }
+  }
+  if (values.empty() || CountNonfinite(values) > 0) {
+    return std::vector<double>(probabilities.size(), kNan);
+  }
+  std::vector<double> sorted(values.begin(), values.end());
+  std::sort(sorted.begin(), sorted.end());
+  const auto last = static_cast<double>(sorted.size() - 1);
+  std::vector<double> quantiles;
+  for (const double probability : probabilities) {
+    const double position = probability * last;
+    const double below = std::floor(position);
+    const auto low = static_cast<std::size_t>(below);
+    const std::size_t high = std::min(low + 1, sorted.size() - 1);
+    quantiles.push_back(
+        Interpolate(sorted[low], sorted[high], position - below));
+  }
+  return quantiles;
+}
+
+}  // namespace moescope::numerics
