@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/model/tokenizer/json_node_internal.h"
+#include "server/model/tokenizer/unicode_internal.h"
 
 #include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
@@ -67,8 +68,10 @@ absl::StatusOr<nlohmann::json> ParseJson(absl::string_view text) {
   try {
     document = nlohmann::json::parse(text.data(), text.data() + text.size());
   } catch (const nlohmann::json::exception& error) {
-    return BrokenTokenizer("JSON",
-                           absl::StrCat("is malformed: ", error.what()));
+    // The parser quotes what it read last, which need not be UTF-8.
+    return BrokenTokenizer(
+        "JSON",
+        absl::StrCat("is malformed: ", ReplaceInvalidUtf8(error.what())));
   }
   if (!document.is_object()) {
     return BrokenTokenizer(

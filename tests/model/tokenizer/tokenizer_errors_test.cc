@@ -143,6 +143,11 @@ TEST(BrokenTokenizerTest, RefusesWhatIsNotJson) {
   EXPECT_THAT(Refusal("{\"model\":").message(), HasSubstr("malformed"));
 }
 
+TEST(BrokenTokenizerTest, QuotesBrokenBytesAsText) {
+  EXPECT_THAT(Refusal("{\"\xC3").message(), HasSubstr("\uFFFD"));
+  EXPECT_THAT(Refusal("{\"\xC3").message(), testing::Not(HasSubstr("\xC3")));
+}
+
 TEST(BrokenTokenizerTest, RefusesDeepJson) {
   const absl::Status status = Refusal(std::string(100'000, '['));
 
