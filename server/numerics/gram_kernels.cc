@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "server/numerics/gram_kernels.cc"
@@ -30,6 +31,33 @@ constexpr std::int64_t kTileCols = 2;
 constexpr std::int64_t kSegment = 2048;
 constexpr std::int64_t kColumnRows = 16;
 
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+// Highway's emulated conversion takes infinities and NaN for large numbers.
+HWY_INLINE float RestoreNonfinite(std::uint16_t half, float wide) {
+  if ((half & 0x7c00) != 0x7c00) {
+    return wide;
+  }
+  const float infinity = (half & 0x8000) != 0 ? -HUGE_VALF : HUGE_VALF;
+  return (half & 0x3ff) != 0 ? std::nanf("") : infinity;
+}
+
+HWY_INLINE FloatVector RestoreNonfinite(const Byte* data, FloatVector wide) {
+  const Floats d;
+  std::uint16_t halves[kRunPadding];
+  HWY_ALIGN float lanes[kRunPadding];
+  std::memcpy(halves, data, hn::Lanes(d) * sizeof halves[0]);
+  hn::StoreU(wide, d, lanes);
+  for (std::size_t i = 0; i < hn::Lanes(d); ++i) {
+    lanes[i] = RestoreNonfinite(halves[i], lanes[i]);
+  }
+  return hn::LoadU(d, lanes);
+}
+#else
+HWY_INLINE FloatVector RestoreNonfinite(const Byte*, FloatVector wide) {
+  return wide;
+}
+#endif
+
 // Lanes(d) elements of type T at `data`, of any alignment, as fp32.
 template <typename T>
 HWY_INLINE FloatVector LoadWide(const Byte* data) {
@@ -45,6 +73,8 @@ HWY_INLINE FloatVector LoadWide(const Byte* data) {
 #endif
   if constexpr (std::is_same_v<T, float>) {
     return hn::LoadU(d, source);
+  } else if constexpr (std::is_same_v<T, hwy::float16_t>) {
+    return RestoreNonfinite(data, hn::PromoteTo(d, hn::LoadU(narrow, source)));
   } else {
     return hn::PromoteTo(d, hn::LoadU(narrow, source));
   }
