@@ -111,7 +111,7 @@ void AddHistogram(const ActivationBlock& block, std::int64_t width,
       // Right at once for equal steps; the edges themselves decide.
       const double guess = std::clamp((x - first) * scale, -1.0,
                                       static_cast<double>(num_edges - 1));
-      auto bin = static_cast<std::int64_t>(std::floor(guess)) + 1;
+      auto bin = static_cast<std::int64_t>(guess + 1);
       while (bin > 0 && x < edges[static_cast<std::size_t>(bin - 1)]) {
         --bin;
       }

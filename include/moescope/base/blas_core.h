@@ -30,7 +30,7 @@ std::string FittingOpenBlasCore(const CpuFeatures& features);
 /// The BLAS library of this process. Every field is "unknown" when the library
 /// is not OpenBLAS or does not tell.
 struct LoadedBlas {
-  /// File name of the library: "libopenblasp-r0.3.21.so".
+  /// File name of the library: "libopenblas.so.0".
   std::string library = "unknown";
   /// Kernels in use: "SkylakeX".
   std::string core = "unknown";
