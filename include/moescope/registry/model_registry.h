@@ -1,0 +1,169 @@
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+#include "moescope/base/clock.h"
+#include "moescope/base/run_context.h"
+#include "moescope/model/checkpoint.h"
+#include "moescope/model/model.h"
+#include "moescope/registry/model_source.h"
+
+namespace moescope {
+
+enum class ModelState { kUnloaded, kLoading, kReady, kUnloading, kFailed };
+
+/// "UNLOADED", "LOADING", …
+absl::string_view ModelStateName(ModelState state);
+
+/// One model as the registry knows it.
+struct ModelStatus {
+  std::string name;
+  ModelState state = ModelState::kUnloaded;
+  /// Why the last load failed; OK unless the state is kFailed.
+  absl::Status error;
+  /// Bytes reserved for it (weights and workspace); 0 unless resident.
+  std::int64_t reserved_bytes = 0;
+  /// Handles that pin it.
+  int pins = 0;
+  /// Of the last load that succeeded.
+  absl::Duration load_time;
+  /// Infinite past when never used.
+  absl::Time last_used = absl::InfinitePast();
+  /// While loading.
+  Progress progress;
+};
+
+/// What loading a model would take.
+struct LoadEstimate {
+  model::MemoryEstimate memory;
+  /// Weights and workspace.
+  std::int64_t needed_bytes = 0;
+  std::int64_t available_bytes = 0;
+  std::int64_t budget_bytes = 0;
+  /// Whether Load would be admitted now (true when the model is resident).
+  bool fits = false;
+  std::vector<std::string> would_evict;
+  /// When it does not fit: what would have to go and may not.
+  std::vector<std::string> would_have_to_go;
+};
+
+/// Counters since the start, and sizes now.
+struct RegistryStats {
+  std::int64_t loads = 0;
+  std::int64_t load_failures = 0;
+  std::int64_t loads_cancelled = 0;
+  std::int64_t loads_joined = 0;
+  std::int64_t refused_too_large = 0;
+  /// Evicted to make room.
+  std::int64_t evictions_memory = 0;
+  /// Unloaded on request.
+  std::int64_t evictions_request = 0;
+  /// Replaced because the files changed.
+  std::int64_t evictions_changed = 0;
+  /// Checkpoints mapped (misses of OpenCheckpoint's cache).
+  std::int64_t checkpoints_opened = 0;
+  std::int64_t reserved_bytes = 0;
+  std::int64_t budget_bytes = 0;
+  std::int64_t resident_models = 0;
+};
+
+/// A resident model that can't be unloaded while this exists. Copies pin it
+/// too. Empty when default-constructed or moved from. May outlive the registry.
+/// Threads: safe to copy and drop anywhere; one object, one thread at a time.
+class ModelHandle {
+ public:
+  ModelHandle() = default;
+
+  explicit operator bool() const { return pin_ != nullptr; }
+  const model::Model& operator*() const;
+  const model::Model* operator->() const { return &**this; }
+
+ private:
+  friend class ModelRegistry;
+  class Pin;
+  explicit ModelHandle(std::shared_ptr<const Pin> pin);
+  std::shared_ptr<const Pin> pin_;
+};
+
+/// Which models are resident on one device. Loads on demand within a memory
+/// budget: what a model needs is reserved before anything is read, and models
+/// that nobody uses make room, least recently used first. Loads run on threads
+/// of their own; callers who want the same model share one load.
+/// Threads: safe.
+class ModelRegistry {
+ public:
+  struct Options {
+    /// Name of the device in messages.
+    std::string device = "cpu";
+    std::int64_t memory_budget_bytes = std::numeric_limits<std::int64_t>::max();
+    /// A model is not evicted sooner than this after it was loaded.
+    absl::Duration minimum_residence = absl::Seconds(10);
+    /// Threads that one load may use.
+    int threads = 1;
+  };
+
+  /// `clock` must outlive the registry.
+  ModelRegistry(Options options, std::unique_ptr<ModelSource> source,
+                Clock& clock);
+  /// Cancels running loads and waits for them. No call may be in progress.
+  ~ModelRegistry();
+  ModelRegistry(const ModelRegistry&) = delete;
+  ModelRegistry& operator=(const ModelRegistry&) = delete;
+
+  const std::string& device() const;
+
+  /// All models that the source lists, and those that are still resident
+  /// though their folder is gone; by name.
+  absl::StatusOr<std::vector<ModelStatus>> List() const;
+
+  /// Errors: INVALID_ARGUMENT (field "model"), NOT_FOUND.
+  absl::StatusOr<ModelStatus> Get(absl::string_view name) const;
+
+  /// The mapped checkpoint, opened once and again whenever its files have
+  /// changed. Needs no budget.
+  /// Errors: as model::ResolveModel and model::Checkpoint::Open.
+  absl::StatusOr<std::shared_ptr<const model::Checkpoint>> OpenCheckpoint(
+      absl::string_view name);
+
+  /// The model, resident and pinned; loads it, or joins a load that runs. When
+  /// the files have changed since it was loaded, the new ones are loaded.
+  /// `context` ends this caller's waiting; the load itself is stopped when its
+  /// last waiter has gone. Progress of the load goes to every waiter's context.
+  /// Errors: as OpenCheckpoint; FAILED_PRECONDITION reason MODEL_TOO_LARGE
+  /// (metadata needed_bytes, available_bytes, budget_bytes, would_have_to_go:
+  /// names with commas); CANCELLED, DEADLINE_EXCEEDED; what the load returned.
+  absl::StatusOr<ModelHandle> Acquire(absl::string_view name,
+                                      const RunContext& context);
+
+  /// Makes the model resident and leaves it there, unpinned.
+  /// Errors: as Acquire.
+  absl::Status Load(absl::string_view name, const RunContext& context);
+
+  /// Gives the model's memory back before it returns; fine when it is not
+  /// resident. Forgets the error of a failed load.
+  /// Errors: FAILED_PRECONDITION reason MODEL_IN_USE while it is pinned or
+  /// loading; INVALID_ARGUMENT (field "model"); NOT_FOUND.
+  absl::Status Unload(absl::string_view name);
+
+  /// What Acquire would do now; loads nothing.
+  /// Errors: as OpenCheckpoint.
+  absl::StatusOr<LoadEstimate> Estimate(absl::string_view name);
+
+  RegistryStats stats() const;
+
+ private:
+  friend class ModelHandle;
+  struct State;
+  const std::shared_ptr<State> state_;
+};
+
+}  // namespace moescope
