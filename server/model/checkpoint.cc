@@ -49,13 +49,8 @@ absl::StatusOr<std::shared_ptr<const Checkpoint>> Checkpoint::Open(
       internal::TensorBinder(checkpoint->config_, files.tensors), *by_role));
   MOESCOPE_ASSIGN_OR_RETURN(checkpoint->identity_,
                             internal::IdentifyModel(folder, files));
-#ifdef MOESCOPE_WITHOUT_TOKENIZER
-  absl::StatusOr<std::shared_ptr<const Tokenizer>> tokenizer =
-      absl::UnimplementedError("built without the tokenizer");
-#else
   absl::StatusOr<std::shared_ptr<const Tokenizer>> tokenizer =
       Tokenizer::Load(folder);
-#endif
   checkpoint->tokenizer_status_ = tokenizer.status();
   if (tokenizer.ok()) checkpoint->tokenizer_ = *std::move(tokenizer);
   checkpoint->by_role_ = std::move(by_role);

@@ -16,10 +16,13 @@ struct ModelFolder {
   std::string path;
 };
 
-/// All model folders under `model_root`, by name: every folder (to a bounded
-/// depth) with a config.json, and for a Hugging Face cache
+/// All model folders under `model_root`, by name: every folder (to a depth of
+/// 4) with a config.json, and for a Hugging Face cache
 /// (`models--org--name/snapshots/<revision>`, the revision of refs/main, else
-/// the newest) one entry `org/name`. Unreadable folders are left out.
+/// the newest) one entry `org/name`. Left out: unreadable and hidden folders,
+/// whatever leads out of `model_root` through a link, and what lies beyond the
+/// first 100,000 entries or 4,096 models. A root that has a config.json itself
+/// is listed by its own last path component.
 /// Errors: NOT_FOUND when `model_root` is no folder.
 absl::StatusOr<std::vector<ModelFolder>> DiscoverModels(
     const std::string& model_root);
@@ -27,8 +30,10 @@ absl::StatusOr<std::vector<ModelFolder>> DiscoverModels(
 /// The folder of model `name`, or of the relative path `name`. The result never
 /// lies outside `model_root` (symlinks resolved; links inside a Hugging Face
 /// cache may lead to its blobs).
-/// Errors: INVALID_ARGUMENT field "model" for an empty or absolute name, "..",
-/// NUL, '%' or a backslash; NOT_FOUND otherwise (lists up to ten known names).
+/// Errors, all of field "model": INVALID_ARGUMENT for an empty or absolute name,
+/// an empty component, ".", "..", a control character, '%' or a backslash;
+/// FAILED_PRECONDITION MODEL_CONFIG_MISSING for a folder without config.json;
+/// NOT_FOUND MODEL_NOT_FOUND otherwise (lists up to ten known names).
 absl::StatusOr<ModelFolder> ResolveModel(const std::string& model_root,
                                          absl::string_view name);
 
