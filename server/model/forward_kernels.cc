@@ -1,6 +1,7 @@
 #include "server/model/forward_kernels_internal.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -14,6 +15,40 @@ namespace {
 std::int64_t NumSlices(std::int64_t size, std::int64_t slice) {
   return (size + slice - 1) / slice;
 }
+
+// Neurons [begin, begin + size) of a block in fp32.
+class WidenedSlice {
+ public:
+  WidenedSlice(const PassResources& pass, const BlockWeights& weights,
+               std::int64_t begin, std::int64_t size)
+      : pass_(pass),
+        sources_({weights.gate.narrow(0, begin, size),
+                  weights.up.narrow(0, begin, size),
+                  weights.down.narrow(1, begin, size)}),
+        gate_(pass.buffers.Take(size, weights.gate.size(1))),
+        up_(pass.buffers.Take(size, weights.gate.size(1))),
+        down_(pass.buffers.Take(weights.gate.size(1), size)) {}
+
+  absl::Status Fill() const {
+    const std::array<at::Tensor, 3> targets = {*gate_, *up_, *down_};
+    return pass_.Parallel(3, [&](std::int64_t matrix) {
+      const auto index = static_cast<std::size_t>(matrix);
+      targets[index].copy_(sources_[index]);
+      return absl::OkStatus();
+    });
+  }
+
+  const at::Tensor& gate() const { return *gate_; }  // [size, D]
+  const at::Tensor& up() const { return *up_; }      // [size, D]
+  const at::Tensor& down() const { return *down_; }  // [D, size]
+
+ private:
+  const PassResources& pass_;
+  const std::array<at::Tensor, 3> sources_;
+  const BufferPool::Lease gate_;
+  const BufferPool::Lease up_;
+  const BufferPool::Lease down_;
+};
 
 }  // namespace
 
@@ -102,49 +137,43 @@ absl::Status FeedForward(const PassResources& pass, const at::Tensor& x,
   const std::int64_t width = weights.gate.size(1);
   const std::int64_t slice = std::min(pass.shape.slice, neurons);
   const std::int64_t tile = pass.shape.tile_rows;
+  const std::int64_t tiles = x.size(0) / tile;
+  // All products of a tile are transposed, weights on the left: BLAS then packs
+  // the few tokens once instead of the many weights, and no product needs a
+  // transposing copy before the last.
+  const auto sums = pass.buffers.Take(tiles * width, tile);
   for (std::int64_t begin = 0; begin < neurons; begin += slice) {
     const std::int64_t size = std::min(slice, neurons - begin);
-    const auto gate = pass.buffers.Take(size, width);
-    const auto up = pass.buffers.Take(size, width);
-    const auto down = pass.buffers.Take(width, size);
-    const absl::Status widened = pass.Parallel(3, [&](std::int64_t matrix) {
-      if (matrix == 0) {
-        gate->copy_(weights.gate.narrow(0, begin, size));
-      } else if (matrix == 1) {
-        up->copy_(weights.up.narrow(0, begin, size));
+    const WidenedSlice widened(pass, weights, begin, size);
+    MOESCOPE_RETURN_IF_ERROR(widened.Fill());
+    MOESCOPE_RETURN_IF_ERROR(pass.Parallel(tiles, [&](std::int64_t t) {
+      const at::Tensor tokens = x.narrow(0, t * tile, tile).t();  // [D, 64]
+      const auto acted = pass.buffers.Take(size, tile);
+      const auto gated = pass.buffers.Take(size, tile);
+      at::Tensor gate = *acted;
+      at::Tensor hidden = *gated;
+      at::mm_out(gate, widened.gate(), tokens);
+      at::silu_(gate);
+      if (activation.defined()) {
+        activation.narrow(0, t * tile, tile)
+            .narrow(1, begin, size)
+            .copy_(gate.t());
+      }
+      at::mm_out(hidden, widened.up(), tokens);
+      hidden.mul_(gate);
+      at::Tensor sum = sums->narrow(0, t * width, width);  // [D, 64]
+      if (begin == 0) {
+        at::mm_out(sum, widened.down(), hidden);
       } else {
-        down->copy_(weights.down.narrow(1, begin, size));
+        sum.addmm_(widened.down(), hidden);
       }
       return absl::OkStatus();
-    });
-    MOESCOPE_RETURN_IF_ERROR(widened);
-    const absl::Status computed =
-        pass.Parallel(x.size(0) / tile, [&](std::int64_t t) {
-          const at::Tensor rows = x.narrow(0, t * tile, tile);
-          const auto hidden = pass.buffers.Take(tile, size);
-          const auto product = pass.buffers.Take(tile, size);
-          at::Tensor acted = *hidden;
-          at::Tensor gated = *product;
-          at::mm_out(acted, rows, gate->t());
-          at::silu_(acted);
-          if (activation.defined()) {
-            activation.narrow(0, t * tile, tile)
-                .narrow(1, begin, size)
-                .copy_(acted);
-          }
-          at::mm_out(gated, rows, up->t());
-          gated.mul_(acted);
-          at::Tensor target = out.narrow(0, t * tile, tile);
-          if (begin == 0) {
-            at::mm_out(target, gated, down->t());
-          } else {
-            target.addmm_(gated, down->t());
-          }
-          return absl::OkStatus();
-        });
-    MOESCOPE_RETURN_IF_ERROR(computed);
+    }));
   }
-  return absl::OkStatus();
+  return pass.Parallel(tiles, [&](std::int64_t t) {
+    out.narrow(0, t * tile, tile).copy_(sums->narrow(0, t * width, width).t());
+    return absl::OkStatus();
+  });
 }
 
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight,

@@ -128,7 +128,7 @@ MemoryEstimate Model::Estimate(const Checkpoint& checkpoint,
       rows * (5 * c.width + 2 * q_width + 2 * kv_width + 2 * c.num_experts);
   const std::int64_t choices = shape.block_rows * k * c.width;
   const std::int64_t per_thread =
-      shape.block_rows * (c.expert_width + 2 * c.width) +
+      shape.block_rows * (c.expert_width + 3 * c.width) +
       3 * std::min(shape.slice, widest) * c.width +
       2 * shape.tile_rows * shape.slice;
   const std::int64_t head = shape.block_rows * c.vocab_size;

@@ -42,6 +42,19 @@ Values RunAlone(const Model& model, const Sequences& packed, std::size_t index,
   return RunForward(model, alone, RequestAll(model), 1);
 }
 
+// Leaves out what the processor's kernels do not promise.
+#define SKIP_UNLESS_ROWS_ARE_ALIKE()                                     \
+  if (!RowsAreAlike()) {                                                  \
+    GTEST_SKIP() << "these BLAS kernels treat rows of a tile differently"; \
+  }                                                                       \
+  static_assert(true, "ends with a semicolon")
+
+// Sums of at most a few hundred terms in another order.
+void ExpectClose(const at::Tensor& a, const at::Tensor& b) {
+  EXPECT_LE(((a - b).abs() / (2e-5 + 1e-4 * b.abs())).max().item<float>(),
+            1.0F);
+}
+
 class ForwardPropertyTest : public testing::TestWithParam<const char*> {
  protected:
   ForwardPropertyTest() : model_(LoadTestModel(GetParam())) {}
@@ -81,6 +94,7 @@ TEST_P(ForwardPropertyTest, GivesTheSameBytesBesideOtherPasses) {
 }
 
 TEST_P(ForwardPropertyTest, APackedSequenceHasTheBytesOfTheSameAlone) {
+  SKIP_UNLESS_ROWS_ARE_ALIKE();
   const Sequences packed = MakeSequences({30, 1, 64, 13}, vocabulary());
 
   const Values all = RunForward(*model_, packed, RequestAll(*model_), 2);
@@ -95,7 +109,17 @@ TEST_P(ForwardPropertyTest, APackedSequenceHasTheBytesOfTheSameAlone) {
             "");
 }
 
+TEST_P(ForwardPropertyTest, PackingChangesNoMoreThanRoundingOnAnyKernels) {
+  const Sequences packed = MakeSequences({30, 50, 13}, vocabulary());
+
+  const Values all = RunForward(*model_, packed, RequestAll(*model_), 2);
+  const Values alone = RunAlone(*model_, packed, 1, 30);
+
+  ExpectClose(all.at("logits").narrow(0, 30, 50), alone.at("logits"));
+}
+
 TEST_P(ForwardPropertyTest, SwappingSequencesSwapsTheirRows) {
+  SKIP_UNLESS_ROWS_ARE_ALIKE();
   const Sequences sequences = MakeSequences({50, 21}, vocabulary());
   Sequences swapped;
   swapped.ids.assign(sequences.ids.begin() + 50, sequences.ids.end());
@@ -137,6 +161,7 @@ class ForwardTest : public testing::Test {
 };
 
 TEST_F(ForwardTest, SeveralBlocksHaveTheBytesOfTheirSequencesAlone) {
+  SKIP_UNLESS_ROWS_ARE_ALIKE();
   const Sequences packed = MakeSequences({700, 3, 500, 130}, 2048);
 
   const Values all = RunForward(*model_, packed, RequestAll(*model_), 2);
@@ -150,6 +175,7 @@ TEST_F(ForwardTest, SeveralBlocksHaveTheBytesOfTheirSequencesAlone) {
 }
 
 TEST_F(ForwardTest, AllExpertsLeaveRoutingAndResidualAsTheyAre) {
+  SKIP_UNLESS_ROWS_ARE_ALIKE();
   const Sequences sequences = MakeSequences({700, 500}, 2048);
   ForwardRequest request = RequestAll(*model_);
   const Values with = RunForward(*model_, sequences, request, 2);
@@ -200,6 +226,7 @@ TEST_F(ForwardTest, ShowsWantedLayersOnly) {
 }
 
 TEST_F(ForwardTest, ALastLayerWithoutOutputsShowsItsExpertsAllTheSame) {
+  SKIP_UNLESS_ROWS_ARE_ALIKE();
   const Sequences sequences = MakeSequences({33}, 2048);
   ForwardRequest request;
   request.layers = {2};

@@ -24,23 +24,33 @@ at::Tensor CopyOf(const TensorEntry& entry) {
   return copy;
 }
 
-// |actual - expected| / (atol + rtol |expected|), at most 1 where it fits. The
-// bound is fixtures/README.md's: twelve times what fp32 and fp64 runs of the
-// reference differ by.
+// |actual - expected| / (atol m + rtol |expected|), at most 1 where it fits. m
+// is 1 for Bound::kFixtures; for Bound::kTrained the largest magnitude in the
+// row (a token's vector) if above 1, since what rounding leaves of a sum is in
+// proportion to its terms. Measured on all values of 200 tokens: rows up to 192,
+// deviations up to 1.05e-5 m, most of it the input's 3e-6 passed on; computed
+// in fp64 from its own input a block here is as near as the reference's.
 std::string WorstElement(const std::string& name, const at::Tensor& expected,
-                         const at::Tensor& actual) {
+                         const at::Tensor& actual, Bound bound) {
   if (expected.sizes() != actual.sizes()) {
     return absl::StrCat(name, ": shapes differ");
   }
-  const at::Tensor excess =
-      ((actual - expected).abs() / (2e-5 + 1e-4 * expected.abs())).flatten();
+  const at::Tensor largest =
+      expected.abs().amax(-1, /*keepdim=*/true).clamp_min(1.0);
+  const at::Tensor scale =
+      bound == Bound::kTrained ? largest : at::ones_like(largest);
+  const at::Tensor excess = ((actual - expected).abs() /
+                             (2e-5 * scale + 1e-4 * expected.abs()))
+                                .flatten();
   const auto worst = excess.argmax().item<std::int64_t>();
   if (excess[worst].item<float>() <= 1.0F) {
     return "";
   }
   return absl::StrCat(name, " element ", worst, ": ",
                       actual.flatten()[worst].item<float>(), ", expected ",
-                      expected.flatten()[worst].item<float>());
+                      expected.flatten()[worst].item<float>(),
+                      ", largest of its row ",
+                      largest.flatten()[worst / expected.size(-1)].item<float>());
 }
 
 }  // namespace
@@ -205,9 +215,20 @@ std::string FirstDifference(const std::map<std::string, at::Tensor>& a,
   return "";
 }
 
+bool RowsAreAlike() {
+  const at::Tensor weight = at::sin(at::arange(512 * 40)).view({512, 40});
+  const at::Tensor tokens =
+      at::cos(at::arange(40)).view({1, 40}).expand({64, 40}).contiguous();
+  const at::Tensor wide = at::mm(weight, tokens.t()).t();  // [64, 512]
+  const at::Tensor tall = at::mm(tokens, weight.t());      // [64, 512]
+  return wide.equal(wide[0].expand_as(wide)) &&
+         tall.equal(tall[0].expand_as(tall));
+}
+
 std::string CompareToReference(
     const std::map<std::string, at::Tensor>& expected,
-    const std::map<std::string, at::Tensor>& actual, int* compared) {
+    const std::map<std::string, at::Tensor>& actual, Bound bound,
+    int* compared) {
   *compared = 0;
   for (const auto& [name, value] : expected) {
     const auto found = actual.find(name);
@@ -228,7 +249,7 @@ std::string CompareToReference(
                   ? name + ": another choice"
                   : "";
     } else {
-      wrong = WorstElement(name, value, found->second);
+      wrong = WorstElement(name, value, found->second, bound);
     }
     if (!wrong.empty()) {
       return wrong;

@@ -76,12 +76,22 @@ std::map<std::string, at::Tensor> RunForward(const Model& model,
 std::string FirstDifference(const std::map<std::string, at::Tensor>& a,
                             const std::map<std::string, at::Tensor>& b);
 
+/// Whether the loaded BLAS gives equal rows of a tile equal results; then a
+/// token's bits do not depend on its place (see ForwardRequest).
+bool RowsAreAlike();
+
+/// How far values may be from a reference (reasons: forward_testing.cc).
+enum class Bound {
+  kFixtures,  ///< rtol 1e-4, atol 2e-5
+  kTrained,   ///< atol times the row's largest magnitude if that is above 1
+};
+
 /// "" when every value of `expected` that `actual` also names lies within
-/// rtol 1e-4, atol 2e-5 (ids: equal
-/// wherever the reference's margin exceeds 1e-4); else the
+/// `bound` (ids: equal wherever the reference's margin exceeds 1e-4); else the
 /// worst element. `compared` receives the number of tensors.
 std::string CompareToReference(
     const std::map<std::string, at::Tensor>& expected,
-    const std::map<std::string, at::Tensor>& actual, int* compared);
+    const std::map<std::string, at::Tensor>& actual, Bound bound,
+    int* compared);
 
 }  // namespace moescope::model

@@ -18,9 +18,13 @@ struct TokenBatch {
 };
 
 /// What a forward pass is asked to compute and show. The residual stream
-/// always follows the model's own routing, whatever is asked for: routing and
-/// residual have the same bits with and without any of these, and a token's
-/// values do not depend on the sequences packed beside it.
+/// always follows the model's own routing, whatever is asked for.
+/// Precision: the same batch and request give the same bits for any number of
+/// threads and beside any other pass. Beyond that, a token's values do not
+/// depend on the sequences packed beside it or after it, and routing and
+/// residual are the same whatever is asked for: in every bit where the library
+/// treats all rows of a tile alike (OpenBLAS's AVX-512 kernels do), and but for
+/// rounding elsewhere (its AVX2 kernels).
 struct ForwardRequest {
   /// Layers whose observations are wanted; rising.
   std::vector<std::int64_t> layers;

@@ -22,17 +22,25 @@ class ForwardObserver;
 /// Errors: INVALID_ARGUMENT (field "device", lists what there is).
 absl::StatusOr<std::string> ResolveDevice(const std::string& device);
 
-/// Bytes that a Model will hold on its device, and what a pass over one block
-/// of tokens needs beside it.
+/// Bytes that a Model will hold on its device, and what one pass over T = 8192
+/// tokens (the default block) needs beside it.
 struct MemoryEstimate {
+  /// Every tensor that a pass reads, in the checkpoint's number format. On the
+  /// CPU these are pages of the mapped files, not memory of the process.
   std::int64_t weight_bytes = 0;
+  /// 4 bytes · (T (5 D + 2 H·head_dim + 2 kv·head_dim + 2 E) for the stream
+  ///   + B K D for the outputs chosen in a block of B rows
+  ///   + threads · (B (F + 3 D) + 3 S D + 128 S) for experts at work
+  ///   + B V for logits)
+  /// with B = 1024 rows and S = 512 widened neurons on the CPU (4096 and 16384
+  /// on a GPU) and one thread per core. An upper bound within a factor of two.
   std::int64_t workspace_bytes = 0;
 };
 
 /// A checkpoint ready for forward passes: its weights lie on one device in the
 /// checkpoint's own number format (on the CPU: mapped in place, not copied);
-/// arithmetic is fp32. Products run on fixed tiles of 64 rows with one library
-/// thread each, so results do not depend on the number of threads.
+/// arithmetic is fp32. Products run on fixed tiles of 64 rows (GPU: 1024) with
+/// one library thread each, so results do not depend on the number of threads.
 /// Threads: immutable after Load; passes may run at the same time.
 class Model {
  public:
@@ -42,7 +50,8 @@ class Model {
   static MemoryEstimate Estimate(const Checkpoint& checkpoint,
                                  const std::string& device);
 
-  /// Makes the weights resident on `device`; reports progress in bytes.
+  /// Makes the weights resident on `device`; reports progress in bytes. The
+  /// first call sets the loaded OpenBLAS to one thread, for good.
   /// Errors: RESOURCE_EXHAUSTED (out of device memory), CANCELLED,
   /// UNIMPLEMENTED (a number format that can't be widened).
   static absl::StatusOr<std::shared_ptr<const Model>> Load(
@@ -55,8 +64,10 @@ class Model {
   /// Runs `batch` through the model, showing `observer` what `request` asks
   /// for. Looks at `context` at least every tile.
   /// Cost: one GEMM pass over the active weights per block of tokens.
-  /// Errors: OUT_OF_RANGE (token id, layer, sequence longer than the model's
-  /// positions), CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (device
+  /// Errors: INVALID_ARGUMENT field "tokens" (empty batch, a length below 1,
+  /// lengths that do not sum up) or "layers" (not rising); OUT_OF_RANGE field
+  /// "tokens" (id, sequence longer than the model's positions) or "layers";
+  /// CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (device
   /// memory), INTERNAL (a library failed), whatever `observer` returns.
   virtual absl::Status Forward(const TokenBatch& batch,
                                const ForwardRequest& request,
