@@ -1,0 +1,384 @@
+// Checks and canonical order of every field of every Spec.
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/types/span.h"
+
+#include "moescope/base/error.h"
+#include "moescope/base/status_macros.h"
+#include "moescope/spec/analysis_spec.h"
+
+namespace moescope::spec {
+namespace {
+
+constexpr std::int64_t kMinBlockTokens = 64;
+constexpr std::int64_t kMaxBlockTokens = std::int64_t{1} << 20;
+constexpr std::size_t kMaxThresholds = 16;
+constexpr std::int64_t kMaxTopTokens = 64;
+constexpr double kMaxHistogramEdges = 4097;
+
+absl::Status RequireMoe(const ModelFacts& model) {
+  if (!model.is_dense) {
+    return absl::OkStatus();
+  }
+  return FieldError(absl::StatusCode::kFailedPrecondition, "spec.model",
+                    absl::StrCat("\"", model.name,
+                                 "\" is dense: it has no routed experts"),
+                    "ANALYSIS_DOES_NOT_FIT");
+}
+
+// Sorts `layers`, drops repeats, expands an empty list to all of `allowed`.
+absl::Status NormaliseLayers(absl::string_view field, const ModelFacts& model,
+                             absl::Span<const std::int64_t> allowed,
+                             std::vector<std::int64_t>& layers) {
+  if (layers.empty()) {
+    layers.assign(allowed.begin(), allowed.end());
+    return absl::OkStatus();
+  }
+  std::sort(layers.begin(), layers.end());
+  layers.erase(std::unique(layers.begin(), layers.end()), layers.end());
+  for (const std::int64_t layer : layers) {
+    if (std::find(allowed.begin(), allowed.end(), layer) == allowed.end()) {
+      return FieldError(
+          absl::StatusCode::kOutOfRange, field,
+          absl::StrCat(layer, " is none of the MoE layers ",
+                       absl::StrJoin(allowed, ","), " of model \"", model.name,
+                       "\""),
+          "LAYER_OUT_OF_RANGE");
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Puts `words` into the order of `allowed`, drops repeats; empty becomes
+// `preset`.
+absl::Status NormaliseWords(absl::string_view field,
+                            const std::vector<std::string>& allowed,
+                            const std::vector<std::string>& preset,
+                            std::vector<std::string>& words) {
+  for (const std::string& word : words) {
+    if (std::find(allowed.begin(), allowed.end(), word) == allowed.end()) {
+      return InvalidField(field, absl::StrCat("\"", word, "\" is none of ",
+                                              absl::StrJoin(allowed, ", ")));
+    }
+  }
+  if (words.empty()) {
+    words = preset;
+    return absl::OkStatus();
+  }
+  std::vector<std::string> ordered;
+  for (const std::string& word : allowed) {
+    if (std::find(words.begin(), words.end(), word) != words.end()) {
+      ordered.push_back(word);
+    }
+  }
+  words = std::move(ordered);
+  return absl::OkStatus();
+}
+
+absl::Status CheckTokenCount(std::size_t count, const SpecLimits& limits) {
+  if (count == 0) {
+    return InvalidField("spec.input", "is empty: give text or token ids");
+  }
+  if (static_cast<std::int64_t>(count) > limits.max_tokens) {
+    ErrorDetails details;
+    details.reason = "TOKEN_LIMIT";
+    details.fields.push_back(
+        {"spec.input", absl::StrCat(count, " tokens, the limit is ",
+                                    limits.max_tokens)});
+    details.metadata["limit"] = absl::StrCat(limits.max_tokens);
+    return MakeError(absl::StatusCode::kResourceExhausted,
+                     absl::StrCat("spec.input: ", count,
+                                  " tokens are more than the limit of ",
+                                  limits.max_tokens),
+                     details);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckInput(const ModelFacts& model, const SpecLimits& limits,
+                        TokenInput& input) {
+  MOESCOPE_RETURN_IF_ERROR(CheckTokenCount(input.ids.size(), limits));
+  std::int64_t left = static_cast<std::int64_t>(input.ids.size());
+  for (const std::int64_t length : input.lengths) {
+    if (length < 1 || length > left) {
+      return InvalidField("spec.input",
+                          absl::StrCat("sequence length ", length,
+                                       " does not fit the token ids"));
+    }
+    if (length > model.max_positions) {
+      return FieldError(
+          absl::StatusCode::kOutOfRange, "spec.input",
+          absl::StrCat("a sequence of ", length, " tokens exceeds the ",
+                       model.max_positions, " positions of model \"",
+                       model.name, "\""),
+          "SEQUENCE_TOO_LONG");
+    }
+    left -= length;
+  }
+  if (left != 0) {
+    return InvalidField("spec.input",
+                        absl::StrCat(left, " token ids are in no sequence"));
+  }
+  if (!input.labels.empty() && input.labels.size() != input.lengths.size()) {
+    return InvalidField("spec.input", "labels are not one per sequence");
+  }
+  // Labels that say nothing are left out, so that they make no other key.
+  if (std::all_of(input.labels.begin(), input.labels.end(),
+                  [](const std::string& label) { return label.empty(); })) {
+    input.labels.clear();
+  }
+  for (const std::int32_t id : input.ids) {
+    if (id < 0 || id >= model.vocab_size) {
+      return FieldError(
+          absl::StatusCode::kOutOfRange, "spec.input",
+          absl::StrCat("token id ", id, " is outside [0, ",
+                       model.vocab_size - 1, "] of model \"", model.name,
+                       "\""),
+          "TOKEN_OUT_OF_RANGE");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckBlockTokens(std::int64_t block_tokens) {
+  if (block_tokens < kMinBlockTokens || block_tokens > kMaxBlockTokens) {
+    return InvalidField("spec.block_tokens",
+                        absl::StrCat(block_tokens, " is outside [",
+                                     kMinBlockTokens, ", ", kMaxBlockTokens,
+                                     "]"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckParticipant(const ModelFacts& model,
+                              const ModelFacts* baseline,
+                              const std::string& participant) {
+  constexpr absl::string_view kField = "spec.participants";
+  if (participant == "S") {
+    return model.has_shared_experts
+               ? absl::OkStatus()
+               : FieldError(absl::StatusCode::kFailedPrecondition, kField,
+                            absl::StrCat("model \"", model.name,
+                                         "\" has no shared experts"),
+                            "ANALYSIS_DOES_NOT_FIT");
+  }
+  if (participant == "F") {
+    return baseline != nullptr
+               ? absl::OkStatus()
+               : InvalidField(kField, "\"F\" needs spec.baseline");
+  }
+  std::int64_t expert = -1;
+  if (!absl::SimpleAtoi(participant, &expert) ||
+      absl::StrCat(expert) != participant) {
+    return InvalidField(kField, absl::StrCat("\"", participant,
+                                             "\" is no expert number, \"S\" or "
+                                             "\"F\""));
+  }
+  if (expert < 0 || expert >= model.num_experts) {
+    return FieldError(absl::StatusCode::kOutOfRange, kField,
+                      absl::StrCat("expert ", expert, " is outside [0, ",
+                                   model.num_experts - 1, "]"),
+                      "EXPERT_OUT_OF_RANGE");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckBaseline(const ModelFacts& model,
+                           const ModelFacts& baseline) {
+  if (!baseline.is_dense || baseline.width != model.width) {
+    return FieldError(
+        absl::StatusCode::kFailedPrecondition, "spec.baseline",
+        absl::StrCat("\"", baseline.name, "\" is no dense model of width ",
+                     model.width),
+        "ANALYSIS_DOES_NOT_FIT");
+  }
+  return absl::OkStatus();
+}
+
+template <typename Spec>
+absl::Status NormaliseParticipants(const ModelFacts& model,
+                                   const ModelFacts* baseline, Spec& spec) {
+  if (baseline != nullptr) {
+    MOESCOPE_RETURN_IF_ERROR(CheckBaseline(model, *baseline));
+    const std::int64_t last = spec.layers.back();
+    if (last >= baseline->num_layers) {
+      return FieldError(absl::StatusCode::kOutOfRange, "spec.layers",
+                        absl::StrCat("baseline \"", baseline->name,
+                                     "\" has no layer ", last),
+                        "LAYER_OUT_OF_RANGE");
+    }
+  }
+  std::vector<std::string>& names = spec.participants;
+  if (names.empty()) {
+    for (std::int64_t e = 0; e < model.num_experts; ++e) {
+      names.push_back(absl::StrCat(e));
+    }
+    if (baseline != nullptr) {
+      names.emplace_back("F");
+    }
+  }
+  if (spec.include_shared) {
+    names.emplace_back("S");
+  }
+  std::set<std::int64_t> experts;
+  for (const std::string& name : names) {
+    MOESCOPE_RETURN_IF_ERROR(CheckParticipant(model, baseline, name));
+    if (std::int64_t expert = 0; absl::SimpleAtoi(name, &expert)) {
+      experts.insert(expert);
+    }
+  }
+  const auto has = [&names](absl::string_view name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  const bool baseline_takes_part = has("F");
+  spec.include_shared = has("S");
+  names.clear();
+  for (const std::int64_t expert : experts) {
+    names.push_back(absl::StrCat(expert));
+  }
+  if (spec.include_shared) {
+    names.emplace_back("S");
+  }
+  if (baseline_takes_part) {
+    names.emplace_back("F");
+  } else {
+    // A baseline that takes no part must not make another key.
+    spec.baseline.clear();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckQuantiles(std::vector<double>& quantiles) {
+  for (const double q : quantiles) {
+    if (!(q >= 0.0 && q <= 1.0)) {
+      return InvalidField("spec.quantiles",
+                          absl::StrCat(q, " is outside [0, 1]"));
+    }
+  }
+  std::sort(quantiles.begin(), quantiles.end());
+  quantiles.erase(std::unique(quantiles.begin(), quantiles.end()),
+                  quantiles.end());
+  return absl::OkStatus();
+}
+
+absl::Status CheckThresholds(const std::vector<double>& thresholds) {
+  constexpr absl::string_view kField = "spec.thresholds";
+  if (thresholds.empty() || thresholds.size() > kMaxThresholds) {
+    return InvalidField(kField,
+                        absl::StrCat(thresholds.size(),
+                                     " values; allowed are 1 to ",
+                                     kMaxThresholds));
+  }
+  for (std::size_t i = 0; i < thresholds.size(); ++i) {
+    if (!std::isfinite(thresholds[i]) || thresholds[i] < 0.0) {
+      return InvalidField(kField, absl::StrCat(thresholds[i],
+                                               " is not a finite number ≥ 0"));
+    }
+    if (i > 0 && thresholds[i] <= thresholds[i - 1]) {
+      return InvalidField(kField, "values do not rise");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckHistogram(const std::vector<double>& histogram) {
+  constexpr absl::string_view kField = "spec.histogram";
+  if (histogram.empty()) {
+    return absl::OkStatus();
+  }
+  if (histogram.size() != 3) {
+    return InvalidField(kField, "is not [low, high, number of edges]");
+  }
+  const double edges = histogram[2];
+  const bool range_fits = std::isfinite(histogram[0]) &&
+                          std::isfinite(histogram[1]) &&
+                          histogram[0] < histogram[1];
+  if (!range_fits || !(edges >= 2 && edges <= kMaxHistogramEdges) ||
+      edges != std::floor(edges)) {
+    return InvalidField(
+        kField, absl::StrCat("[", absl::StrJoin(histogram, ", "),
+                             "]: needs low < high and 2 to ",
+                             kMaxHistogramEdges, " edges"));
+  }
+  return absl::OkStatus();
+}
+
+struct Normaliser {
+  const ModelFacts& model;
+  const ModelFacts* baseline;
+  const SpecLimits& limits;
+
+  absl::Status operator()(RoutingTraceSpec& spec) const {
+    MOESCOPE_RETURN_IF_ERROR(
+        NormaliseLayers("spec.layers", model, model.moe_layers, spec.layers));
+    MOESCOPE_RETURN_IF_ERROR(NormaliseWords("spec.fields", TraceFields(),
+                                            {"ids", "weights", "logits"},
+                                            spec.fields));
+    if (spec.fields.back() == "shared_share" && !model.has_shared_experts) {
+      return FieldError(absl::StatusCode::kFailedPrecondition, "spec.fields",
+                        absl::StrCat("\"shared_share\": model \"", model.name,
+                                     "\" has no shared experts"),
+                        "ANALYSIS_DOES_NOT_FIT");
+    }
+    MOESCOPE_RETURN_IF_ERROR(CheckBlockTokens(spec.block_tokens));
+    return CheckInput(model, limits, spec.input);
+  }
+
+  absl::Status operator()(ExpertSimilaritySpec& spec) const {
+    MOESCOPE_RETURN_IF_ERROR(
+        NormaliseLayers("spec.layers", model, model.moe_layers, spec.layers));
+    MOESCOPE_RETURN_IF_ERROR(NormaliseWords("spec.levels", SimilarityLevels(),
+                                            SimilarityLevels(), spec.levels));
+    MOESCOPE_RETURN_IF_ERROR(NormaliseWords("spec.projections",
+                                            ProjectionNames(),
+                                            ProjectionNames(),
+                                            spec.projections));
+    return NormaliseParticipants(model, baseline, spec);
+  }
+
+  absl::Status operator()(NeuronWeightStatisticsSpec& spec) const {
+    MOESCOPE_RETURN_IF_ERROR(
+        NormaliseLayers("spec.layers", model, model.moe_layers, spec.layers));
+    MOESCOPE_RETURN_IF_ERROR(NormaliseWords("spec.projections",
+                                            ProjectionNames(),
+                                            ProjectionNames(),
+                                            spec.projections));
+    MOESCOPE_RETURN_IF_ERROR(CheckQuantiles(spec.quantiles));
+    return NormaliseParticipants(model, baseline, spec);
+  }
+
+  absl::Status operator()(ActivationStatisticsSpec& spec) const {
+    MOESCOPE_RETURN_IF_ERROR(
+        NormaliseLayers("spec.layers", model, model.moe_layers, spec.layers));
+    MOESCOPE_RETURN_IF_ERROR(NormaliseLayers("spec.neuron_layers", model,
+                                             spec.layers, spec.neuron_layers));
+    MOESCOPE_RETURN_IF_ERROR(CheckThresholds(spec.thresholds));
+    MOESCOPE_RETURN_IF_ERROR(CheckHistogram(spec.histogram));
+    if (spec.top_tokens < 0 || spec.top_tokens > kMaxTopTokens) {
+      return InvalidField("spec.top_tokens",
+                          absl::StrCat(spec.top_tokens, " is outside [0, ",
+                                       kMaxTopTokens, "]"));
+    }
+    MOESCOPE_RETURN_IF_ERROR(CheckBlockTokens(spec.block_tokens));
+    return CheckInput(model, limits, spec.input);
+  }
+};
+
+}  // namespace
+
+absl::Status Normalise(const ModelFacts& model, const ModelFacts* baseline,
+                       const SpecLimits& limits, AnalysisSpec& spec) {
+  MOESCOPE_RETURN_IF_ERROR(RequireMoe(model));
+  return std::visit(Normaliser{model, baseline, limits}, spec);
+}
+
+}  // namespace moescope::spec

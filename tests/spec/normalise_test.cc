@@ -1,0 +1,217 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+
+#include "moescope/base/error.h"
+#include "moescope/spec/analysis_spec.h"
+
+namespace moescope::spec {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+ModelFacts Moe() {
+  ModelFacts facts;
+  facts.name = "moe";
+  facts.moe_layers = {1, 2, 3};
+  facts.num_layers = 4;
+  facts.num_experts = 3;
+  facts.width = 8;
+  facts.vocab_size = 100;
+  facts.max_positions = 16;
+  return facts;
+}
+
+ModelFacts Dense() {
+  ModelFacts facts = Moe();
+  facts.name = "dense";
+  facts.moe_layers.clear();
+  facts.num_experts = 0;
+  facts.is_dense = true;
+  return facts;
+}
+
+template <typename Spec>
+absl::Status Normalised(Spec& spec, const ModelFacts& model = Moe(),
+                 const ModelFacts* baseline = nullptr, SpecLimits limits = {}) {
+  AnalysisSpec any = spec;
+  const absl::Status status = Normalise(model, baseline, limits, any);
+  spec = std::get<Spec>(any);
+  return status;
+}
+
+RoutingTraceSpec Trace() {
+  RoutingTraceSpec spec;
+  spec.model = "moe";
+  spec.input = {{1, 2, 3}, {2, 1}, {}};
+  return spec;
+}
+
+std::string FieldOf(const absl::Status& status) {
+  const ErrorDetails details = GetErrorDetails(status);
+  return details.fields.empty() ? "" : details.fields[0].field;
+}
+
+TEST(NormaliseTest, EmptyListsBecomeExplicit) {
+  RoutingTraceSpec spec = Trace();
+  ASSERT_TRUE(Normalised(spec).ok());
+  EXPECT_THAT(spec.layers, ElementsAre(1, 2, 3));
+  EXPECT_THAT(spec.fields, ElementsAre("ids", "weights", "logits"));
+}
+
+TEST(NormaliseTest, ListsAreSortedAndWithoutRepeats) {
+  RoutingTraceSpec spec = Trace();
+  spec.layers = {3, 1, 3};
+  spec.fields = {"margin", "ids", "margin"};
+  ASSERT_TRUE(Normalised(spec).ok());
+  EXPECT_THAT(spec.layers, ElementsAre(1, 3));
+  EXPECT_THAT(spec.fields, ElementsAre("ids", "margin"));
+}
+
+TEST(NormaliseTest, ALayerWithoutARouterIsOutOfRange) {
+  RoutingTraceSpec spec = Trace();
+  spec.layers = {0};
+  const absl::Status status = Normalised(spec);
+  EXPECT_EQ(status.code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(FieldOf(status), "spec.layers");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("MoE layers 1,2,3"));
+}
+
+TEST(NormaliseTest, AnUnknownFieldListsTheKnownOnes) {
+  RoutingTraceSpec spec = Trace();
+  spec.fields = {"gates"};
+  const absl::Status status = Normalised(spec);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(FieldOf(status), "spec.fields");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("ids, weights, logits"));
+}
+
+TEST(NormaliseTest, AnEmptyInputIsInvalid) {
+  RoutingTraceSpec spec = Trace();
+  spec.input = {};
+  const absl::Status status = Normalised(spec);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(FieldOf(status), "spec.input");
+}
+
+TEST(NormaliseTest, TooManyTokensSayTheLimit) {
+  RoutingTraceSpec spec = Trace();
+  SpecLimits limits;
+  limits.max_tokens = 2;
+  const absl::Status status = Normalised(spec, Moe(), nullptr, limits);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(GetErrorDetails(status).reason, "TOKEN_LIMIT");
+  EXPECT_EQ(GetErrorDetails(status).metadata.at("limit"), "2");
+}
+
+TEST(NormaliseTest, ATokenBeyondTheVocabularyIsOutOfRange) {
+  RoutingTraceSpec spec = Trace();
+  spec.input.ids[1] = 100;
+  const absl::Status status = Normalised(spec);
+  EXPECT_EQ(status.code(), absl::StatusCode::kOutOfRange);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("token id 100 is outside [0, 99]"));
+}
+
+TEST(NormaliseTest, ASequenceLongerThanThePositionsIsOutOfRange) {
+  RoutingTraceSpec spec = Trace();
+  spec.input = {std::vector<std::int32_t>(17, 1), {17}, {}};
+  const absl::Status status = Normalised(spec);
+  EXPECT_EQ(status.code(), absl::StatusCode::kOutOfRange);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("17 tokens"));
+}
+
+TEST(NormaliseTest, EmptyLabelsMakeNoOtherKey) {
+  RoutingTraceSpec spec = Trace();
+  spec.input.labels = {"", ""};
+  ASSERT_TRUE(Normalised(spec).ok());
+  EXPECT_EQ(TokensDigest(spec.input), TokensDigest(Trace().input));
+}
+
+TEST(NormaliseTest, SharedShareNeedsSharedExperts) {
+  RoutingTraceSpec spec = Trace();
+  spec.fields = {"shared_share"};
+  EXPECT_EQ(Normalised(spec).code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST(NormaliseTest, ADenseModelHasNoRouting) {
+  RoutingTraceSpec spec = Trace();
+  const absl::Status status = Normalised(spec, Dense());
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(GetErrorDetails(status).reason, "ANALYSIS_DOES_NOT_FIT");
+}
+
+TEST(NormaliseTest, ParticipantsAreExpandedInOrder) {
+  ExpertSimilaritySpec spec;
+  spec.baseline = "dense";
+  const ModelFacts dense = Dense();
+  ASSERT_TRUE(Normalised(spec, Moe(), &dense).ok());
+  EXPECT_THAT(spec.participants, ElementsAre("0", "1", "2", "F"));
+  EXPECT_EQ(spec.baseline, "dense");
+}
+
+TEST(NormaliseTest, ABaselineThatTakesNoPartLeavesTheKey) {
+  ExpertSimilaritySpec spec;
+  spec.baseline = "dense";
+  spec.participants = {"2", "0"};
+  const ModelFacts dense = Dense();
+  ASSERT_TRUE(Normalised(spec, Moe(), &dense).ok());
+  EXPECT_THAT(spec.participants, ElementsAre("0", "2"));
+  EXPECT_EQ(spec.baseline, "");
+}
+
+TEST(NormaliseTest, ParticipantsMustExist) {
+  ExpertSimilaritySpec spec;
+  spec.participants = {"3"};
+  EXPECT_EQ(Normalised(spec).code(), absl::StatusCode::kOutOfRange);
+  spec.participants = {"S"};
+  EXPECT_EQ(Normalised(spec).code(), absl::StatusCode::kFailedPrecondition);
+  spec.participants = {"F"};
+  EXPECT_EQ(Normalised(spec).code(), absl::StatusCode::kInvalidArgument);
+  spec.participants = {"01"};
+  EXPECT_EQ(FieldOf(Normalised(spec)), "spec.participants");
+}
+
+TEST(NormaliseTest, ABaselineMustBeDenseAndAsWide) {
+  ExpertSimilaritySpec spec;
+  spec.baseline = "dense";
+  ModelFacts wide = Dense();
+  wide.width = 9;
+  const absl::Status status = Normalised(spec, Moe(), &wide);
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(FieldOf(status), "spec.baseline");
+}
+
+TEST(NormaliseTest, ThresholdsMustRise) {
+  ActivationStatisticsSpec spec;
+  spec.input = Trace().input;
+  spec.thresholds = {0.1, 0.1};
+  EXPECT_EQ(FieldOf(Normalised(spec)), "spec.thresholds");
+  spec.thresholds = {std::numeric_limits<double>::quiet_NaN()};
+  EXPECT_EQ(FieldOf(Normalised(spec)), "spec.thresholds");
+}
+
+TEST(NormaliseTest, AHistogramIsLowHighEdges) {
+  ActivationStatisticsSpec spec;
+  spec.input = Trace().input;
+  spec.histogram = {-0.5, 3.5, 65};
+  EXPECT_TRUE(Normalised(spec).ok());
+  spec.histogram = {1, 0, 65};
+  EXPECT_EQ(FieldOf(Normalised(spec)), "spec.histogram");
+}
+
+TEST(DefaultSpecTest, AnUnknownAnalysisListsTheKnownOnes) {
+  const auto spec = DefaultSpec("astrology");
+  EXPECT_EQ(spec.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(spec.status().message()),
+              HasSubstr("routing_trace, expert_similarity"));
+}
+
+}  // namespace
+}  // namespace moescope::spec
