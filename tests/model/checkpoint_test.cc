@@ -2,6 +2,8 @@
 
 #include <cstring>
 #include <filesystem>
+#include <memory>
+#include <ostream>
 #include <string>
 
 #include <gmock/gmock.h>
@@ -344,6 +346,9 @@ struct BadIndex {
   const char* text;
   const char* cause;
 };
+
+// Without it gtest prints bytes, addresses among them, into test names.
+void PrintTo(const BadIndex& row, std::ostream* out) { *out << row.name; }
 
 class BadIndexTest : public ::testing::TestWithParam<BadIndex> {};
 

@@ -1,5 +1,6 @@
 #include "moescope/model/config.h"
 
+#include <ostream>
 #include <string>
 
 #include <gmock/gmock.h>
@@ -175,6 +176,9 @@ struct RefusedConfig {
   absl::StatusCode code;
   const char* cause;
 };
+
+// Without it gtest prints bytes, addresses among them, into test names.
+void PrintTo(const RefusedConfig& row, std::ostream* out) { *out << row.name; }
 
 class RefusedConfigTest : public ::testing::TestWithParam<RefusedConfig> {};
 

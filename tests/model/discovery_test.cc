@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -160,13 +161,21 @@ TEST(DiscoveryTest, ResolvesAFolderInsideACacheByItsPath) {
       ResolveModel(root.path(), "models--org--m/snapshots/a").ok());
 }
 
-class BadModelNameTest : public ::testing::TestWithParam<std::string> {};
+struct BadName {
+  const char* name;
+  std::string model;
+};
+
+// Without it gtest prints bytes, addresses among them, into test names.
+void PrintTo(const BadName& row, std::ostream* out) { *out << row.name; }
+
+class BadModelNameTest : public ::testing::TestWithParam<BadName> {};
 
 TEST_P(BadModelNameTest, IsRefusedNamingTheField) {
   ScratchFolder root;
   root.Write("a/config.json", "{}");
 
-  const auto model = ResolveModel(root.path(), GetParam());
+  const auto model = ResolveModel(root.path(), GetParam().model);
 
   EXPECT_EQ(model.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Field(model.status()), "model");
@@ -174,9 +183,20 @@ TEST_P(BadModelNameTest, IsRefusedNamingTheField) {
 
 INSTANTIATE_TEST_SUITE_P(
     Table, BadModelNameTest,
-    ::testing::Values("", "/etc", "..", "../x", "a/../../x", "a/..", ".", "a/.",
-                      "a//b", "a/", "a\\b", "%2e%2e/x", std::string("a\0b", 3),
-                      "a\nb", std::string(2000, 'a')));
+    ::testing::Values(BadName{"Empty", ""}, BadName{"Absolute", "/etc"},
+                      BadName{"Parent", ".."}, BadName{"ParentFirst", "../x"},
+                      BadName{"ParentInside", "a/../../x"},
+                      BadName{"ParentLast", "a/.."}, BadName{"Dot", "."},
+                      BadName{"DotLast", "a/."}, BadName{"TwoSlashes", "a//b"},
+                      BadName{"SlashLast", "a/"},
+                      BadName{"Backslash", "a\\b"},
+                      BadName{"Percent", "%2e%2e/x"},
+                      BadName{"Nul", std::string("a\0b", 3)},
+                      BadName{"LineFeed", "a\nb"},
+                      BadName{"Long", std::string(2000, 'a')}),
+    [](const ::testing::TestParamInfo<BadName>& row) {
+      return std::string(row.param.name);
+    });
 
 TEST(DiscoveryTest, ListsKnownNamesForAnUnknownOneAndNoPaths) {
   ScratchFolder root;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,9 @@ struct MalformedFile {
   std::string bytes;
   std::string cause;
 };
+
+// Without it gtest prints bytes, addresses among them, into test names.
+inline void PrintTo(const MalformedFile& row, std::ostream* out) { *out << row.name; }
 
 /// Header text around a single tensor "a".
 inline std::string OneTensor(const std::string& fields) {
