@@ -27,6 +27,7 @@ struct Array {
   std::vector<std::int64_t> shape;
   std::string bytes;
 
+  /// Product of the shape; -1 for a negative length or more than int64 holds.
   std::int64_t num_elements() const;
   /// INVALID_ARGUMENT when bytes do not fit dtype and shape.
   absl::Status Validate() const;
@@ -53,5 +54,12 @@ absl::StatusOr<std::vector<std::int64_t>> ToInt64s(const Array& array);
 struct Chunk {
   std::vector<Array> arrays;
 };
+
+/// All arrays of a result, in order of first appearance, those of the same name
+/// joined along axis 0.
+/// Errors: DATA_LOSS naming the array when parts of one name differ in dtype or
+/// in any length but the first, when a scalar comes twice, or when bytes do not
+/// fit a shape.
+absl::StatusOr<std::vector<Array>> Concatenate(std::vector<Chunk> chunks);
 
 }  // namespace moescope::spec

@@ -13,7 +13,8 @@ namespace moescope::spec {
 /// One family of arrays that an analysis emits.
 struct ArrayDeclaration {
   /// Name with placeholders in braces: "layer.{layer}.{projection}.matrix".
-  /// {layer}, {index}: digits. {projection}: gate_proj|up_proj|down_proj.
+  /// {projection}: gate_proj|up_proj|down_proj; any other ({layer}, {index}):
+  /// digits.
   std::string pattern;
   DType dtype = DType::kFloat32;
   /// Letters of model/shapes.h: {"N", "N"}; empty for a scalar. A number is
@@ -31,8 +32,9 @@ struct ResultSchema {
 
   /// The declaration that `name` matches; nullptr when none does.
   const ArrayDeclaration* Find(absl::string_view name) const;
-  /// INTERNAL when an array of `chunk` is not declared, or has another dtype or
-  /// number of dimensions than declared.
+  /// INTERNAL, naming the array, when one of `chunk` is not declared, has
+  /// another dtype, number of dimensions or fixed length than declared, or
+  /// bytes that do not fit its shape.
   absl::Status Check(const Chunk& chunk) const;
 };
 
