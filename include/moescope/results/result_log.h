@@ -125,7 +125,6 @@ class LogReader {
   LogExtent extent_;
   std::int64_t position_ = 0;  // Record that lies at offset_.
   std::int64_t offset_ = 0;
-  std::string buffer_;
 };
 
 }  // namespace moescope

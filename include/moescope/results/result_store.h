@@ -159,9 +159,11 @@ class ResultStore {
   /// once the extent of a sealed log is recorded.
   absl::Status DiscardRunning(absl::string_view key, std::int64_t fence);
 
-  /// Removes the running logs and states of keys that are not in `live`, at
-  /// start and from time to time.
-  absl::Status RemoveStale(const std::set<std::string>& live);
+  /// Removes the running logs and states of keys that are not in `live` and
+  /// were last written before `before` (wall clock of the file system). While
+  /// executions may be added, pass a time before `live` was asked for.
+  absl::Status RemoveStale(const std::set<std::string>& live,
+                           absl::Time before = absl::InfiniteFuture());
 
   /// Drops sealed logs that are too old, then the least recently used until
   /// the rest fits into `disk_bytes` of the options less `reserve_bytes`. Never
