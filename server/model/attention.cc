@@ -1,11 +1,10 @@
-#include "server/model/attention_internal.h"
+#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include <ATen/ATen.h>
-
+#include "server/model/attention_internal.h"
 #include "server/model/torch_tensor_internal.h"
 
 namespace moescope::model::internal {
@@ -82,9 +81,9 @@ void AttendTile(const PassResources& pass, const ModelConfig& config,
   // says nothing of the rest of the sequence.
   std::int64_t first_key = 0;
   if (config.sliding_window) {
-    first_key = std::max<std::int64_t>(
-                    0, task.first - *config.sliding_window + 1) /
-                queries * queries;
+    first_key =
+        std::max<std::int64_t>(0, task.first - *config.sliding_window + 1) /
+        queries * queries;
   }
   const std::int64_t keys = task.first + queries - first_key;
   const std::int64_t real_keys = task.first + count - first_key;
@@ -95,16 +94,15 @@ void AttendTile(const PassResources& pass, const ModelConfig& config,
           .view({task.num_heads, group * queries, dim});
   const at::Tensor key = GatherHeads(k, task.row_begin + first_key, real_keys,
                                      keys, task.head, task.num_heads, dim);
-  const at::Tensor value = GatherHeads(v, task.row_begin + first_key,
-                                       real_keys, keys, task.head,
-                                       task.num_heads, dim);
+  const at::Tensor value = GatherHeads(v, task.row_begin + first_key, real_keys,
+                                       keys, task.head, task.num_heads, dim);
   at::Tensor scores =
       at::bmm(query, key.transpose(1, 2));  // [heads, group * queries, keys]
   scores.mul_(1.0 / std::sqrt(static_cast<double>(dim)));
   scores.view({task.num_heads, group, queries, keys})
-      .masked_fill_(HiddenKeys(task.first, queries, first_key, keys, config,
-                               pass.device),
-                    -std::numeric_limits<double>::infinity());
+      .masked_fill_(
+          HiddenKeys(task.first, queries, first_key, keys, config, pass.device),
+          -std::numeric_limits<double>::infinity());
   const at::Tensor mixed = at::bmm(at::softmax(scores, -1), value)
                                .view({task.num_heads * group, queries, dim});
   out.narrow(0, task.row_begin + task.first, count)
@@ -130,9 +128,9 @@ RopeTables MakeRopeTables(absl::Span<const std::int64_t> lengths,
   }
   std::vector<double> divisors;
   for (std::int64_t i = 0; i < half; ++i) {
-    divisors.push_back(std::pow(config.rope_theta,
-                                static_cast<double>(2 * i) /
-                                    static_cast<double>(config.head_dim)));
+    divisors.push_back(std::pow(
+        config.rope_theta,
+        static_cast<double>(2 * i) / static_cast<double>(config.head_dim)));
   }
   std::vector<float> cosine;
   std::vector<float> sine;
@@ -146,10 +144,9 @@ RopeTables MakeRopeTables(absl::Span<const std::int64_t> lengths,
     }
   }
   const at::Tensor index = CopyToDevice(positions, device);
-  return {CopyToDevice(cosine, device).view({longest, half}).index_select(
-              0, index),
-          CopyToDevice(sine, device).view({longest, half}).index_select(
-              0, index)};
+  return {
+      CopyToDevice(cosine, device).view({longest, half}).index_select(0, index),
+      CopyToDevice(sine, device).view({longest, half}).index_select(0, index)};
 }
 
 absl::Status ApplyRope(const PassResources& pass, const RopeTables& tables,
@@ -180,8 +177,7 @@ absl::Status Attention(const PassResources& pass,
     rows += length;
   }
   out.narrow(0, rows, out.size(0) - rows).zero_();
-  const std::vector<Task> tasks =
-      MakeTasks(pass, lengths, config.num_kv_heads);
+  const std::vector<Task> tasks = MakeTasks(pass, lengths, config.num_kv_heads);
   return pass.Parallel(
       static_cast<std::int64_t>(tasks.size()), [&](std::int64_t index) {
         AttendTile(pass, config, tasks[static_cast<std::size_t>(index)], q, k,

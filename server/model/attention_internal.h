@@ -1,15 +1,15 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <vector>
 
-#include <ATen/core/Tensor.h>
-
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "server/model/forward_kernels_internal.h"
 
 #include "moescope/model/config.h"
-#include "server/model/forward_kernels_internal.h"
 
 namespace moescope::model::internal {
 

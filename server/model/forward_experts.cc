@@ -1,11 +1,11 @@
-#include "server/model/forward_experts_internal.h"
+#include <ATen/ATen.h>
 
 #include <algorithm>
 
-#include <ATen/ATen.h>
+#include "server/model/forward_experts_internal.h"
+#include "server/model/torch_tensor_internal.h"
 
 #include "moescope/base/status_macros.h"
-#include "server/model/torch_tensor_internal.h"
 
 namespace moescope::model::internal {
 namespace {
@@ -49,15 +49,13 @@ absl::Status RunOnAll(const PassResources& pass, const ExpertTask& task,
                       const at::Tensor& slots) {
   const auto index = static_cast<std::size_t>(expert);
   const BlockWeights& weights = task.weights->experts[index];
-  const auto activation =
-      pass.buffers.Take(block.rows, weights.gate.size(0));
+  const auto activation = pass.buffers.Take(block.rows, weights.gate.size(0));
   const auto output = pass.buffers.Take(block.rows, weights.gate.size(1));
   MOESCOPE_RETURN_IF_ERROR(
       FeedForward(pass, task.moe_input.narrow(0, block.begin, block.rows),
                   weights, *activation, *output));
   MOESCOPE_RETURN_IF_ERROR(task.observer->OnExpertRows(
-      {task.layer, expert, block.begin,
-       activation->narrow(0, 0, block.tokens),
+      {task.layer, expert, block.begin, activation->narrow(0, 0, block.tokens),
        output->narrow(0, 0, block.tokens)}));
   const Choices& chosen = block.by_expert[index];
   if (slots.defined() && !chosen.rows.empty()) {
@@ -127,8 +125,8 @@ absl::Status RunExperts(const PassResources& pass, const ExpertTask& task,
   for (std::int64_t begin = 0; begin < task.num_tokens;
        begin += pass.shape.block_rows) {
     const Block block = MakeBlock(pass, task, begin, per_token);
-    const auto lease = pass.buffers.Take(
-        routed.defined() ? block.rows * per_token : 0, width);
+    const auto lease =
+        pass.buffers.Take(routed.defined() ? block.rows * per_token : 0, width);
     at::Tensor slots;
     if (routed.defined()) {
       slots = *lease;

@@ -1,15 +1,15 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <vector>
 
-#include <ATen/core/Tensor.h>
-
 #include "absl/status/status.h"
-
-#include "moescope/model/forward.h"
 #include "server/model/forward_kernels_internal.h"
 #include "server/model/resident_weights_internal.h"
+
+#include "moescope/model/forward.h"
 
 namespace moescope::model::internal {
 
@@ -17,10 +17,10 @@ namespace moescope::model::internal {
 struct ExpertTask {
   std::int64_t layer = 0;
   const ResidentLayer* weights = nullptr;
-  std::int64_t num_tokens = 0;      // T
-  at::Tensor moe_input;             // [R, D]; R = T in whole tiles
-  std::vector<std::int64_t> ids;    // [T, K] on the host
-  at::Tensor topk_weights;          // [R, K]
+  std::int64_t num_tokens = 0;    // T
+  at::Tensor moe_input;           // [R, D]; R = T in whole tiles
+  std::vector<std::int64_t> ids;  // [T, K] on the host
+  at::Tensor topk_weights;        // [R, K]
   /// Not null: every expert on every token, shown to it.
   ForwardObserver* observer = nullptr;
 };

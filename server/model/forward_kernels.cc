@@ -1,13 +1,13 @@
-#include "server/model/forward_kernels_internal.h"
+#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <array>
 #include <utility>
 
-#include <ATen/ATen.h>
+#include "server/model/forward_kernels_internal.h"
+#include "server/model/torch_tensor_internal.h"
 
 #include "moescope/base/status_macros.h"
-#include "server/model/torch_tensor_internal.h"
 
 namespace moescope::model::internal {
 namespace {
@@ -63,8 +63,8 @@ TileShape TileShapeFor(c10::Device device) {
   return shape;
 }
 
-BufferPool::Lease::Lease(BufferPool& pool, at::Tensor memory,
-                         std::int64_t rows, std::int64_t cols)
+BufferPool::Lease::Lease(BufferPool& pool, at::Tensor memory, std::int64_t rows,
+                         std::int64_t cols)
     : pool_(pool),
       memory_(std::move(memory)),
       tensor_(memory_.narrow(0, 0, rows * cols).view({rows, cols})) {}
@@ -93,8 +93,8 @@ BufferPool::Lease BufferPool::Take(std::int64_t rows, std::int64_t cols) {
     }
   }
   if (!memory.defined()) {
-    memory = at::empty({size}, at::TensorOptions().dtype(at::kFloat).device(
-                                   device_));
+    memory = at::empty({size},
+                       at::TensorOptions().dtype(at::kFloat).device(device_));
   }
   return Lease(*this, std::move(memory), rows, cols);
 }
@@ -117,7 +117,7 @@ absl::Status Linear(const PassResources& pass, const at::Tensor& x,
         const std::int64_t size = std::min(slice, outputs - begin);
         const auto lease = pass.buffers.Take(size, inputs);
         lease->copy_(weights.weight.narrow(0, begin, size));  // widens
-        const at::Tensor transposed = lease->t();  // [inputs, size]
+        const at::Tensor transposed = lease->t();             // [inputs, size]
         const at::Tensor columns = out.narrow(1, begin, size);
         return pass.Parallel(x.size(0) / tile, [&](std::int64_t t) {
           at::Tensor target = columns.narrow(0, t * tile, tile);

@@ -1,18 +1,18 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <functional>
 #include <vector>
 
-#include <ATen/core/Tensor.h>
-
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "server/model/resident_weights_internal.h"
 
 #include "moescope/base/mutex.h"
 #include "moescope/base/run_context.h"
 #include "moescope/base/thread_pool.h"
-#include "server/model/resident_weights_internal.h"
 
 namespace moescope::model::internal {
 

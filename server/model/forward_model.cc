@@ -1,3 +1,6 @@
+#include <c10/core/Device.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+
 #include <algorithm>
 #include <memory>
 #include <mutex>
@@ -5,21 +8,18 @@
 #include <thread>
 #include <utility>
 
-#include <c10/core/Device.h>
-#include <c10/core/impl/DeviceGuardImplInterface.h>
-
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "server/model/forward_pass_internal.h"
+#include "server/model/torch_tensor_internal.h"
 
 #include "moescope/base/blas_core.h"
 #include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/model/forward.h"
 #include "moescope/model/model.h"
-#include "server/model/forward_pass_internal.h"
-#include "server/model/torch_tensor_internal.h"
 
 namespace moescope::model {
 namespace {
@@ -102,9 +102,9 @@ absl::StatusOr<std::string> ResolveDevice(const std::string& device) {
     for (int gpu = 0; gpu < gpus; ++gpu) {
       absl::StrAppend(&known, ", cuda:", gpu);
     }
-    return InvalidField("device", absl::StrCat("\"", device,
-                                               "\" is not here; there is: ",
-                                               known));
+    return InvalidField(
+        "device",
+        absl::StrCat("\"", device, "\" is not here; there is: ", known));
   }
   return absl::StrCat("cuda:", index);
 }
@@ -150,16 +150,15 @@ absl::StatusOr<std::shared_ptr<const Model>> Model::Load(
     rule = internal::FindRouterRule(config.router.rule);
     if (rule == nullptr) {
       return absl::UnimplementedError(absl::StrCat(
-          "router rule \"", config.router.rule, "\"; known: ",
-          absl::StrJoin(internal::RouterRuleNames(), ", ")));
+          "router rule \"", config.router.rule,
+          "\"; known: ", absl::StrJoin(internal::RouterRuleNames(), ", ")));
     }
   }
   MOESCOPE_ASSIGN_OR_RETURN(
       internal::ResidentWeights weights,
       internal::LoadResidentWeights(checkpoint, ToDevice(resolved), context));
-  return std::make_shared<const ResidentModel>(std::move(checkpoint),
-                                               std::move(resolved),
-                                               std::move(weights), rule);
+  return std::make_shared<const ResidentModel>(
+      std::move(checkpoint), std::move(resolved), std::move(weights), rule);
 }
 
 }  // namespace moescope::model

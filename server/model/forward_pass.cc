@@ -1,17 +1,16 @@
-#include "server/model/forward_pass_internal.h"
+#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <vector>
 
-#include <ATen/ATen.h>
-
 #include "absl/strings/str_cat.h"
+#include "server/model/attention_internal.h"
+#include "server/model/forward_experts_internal.h"
+#include "server/model/forward_pass_internal.h"
+#include "server/model/torch_tensor_internal.h"
 
 #include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
-#include "server/model/attention_internal.h"
-#include "server/model/forward_experts_internal.h"
-#include "server/model/torch_tensor_internal.h"
 
 namespace moescope::model::internal {
 namespace {
@@ -139,8 +138,8 @@ class Pass {
       return absl::OkStatus();
     }
     const auto block = pass_.buffers.Take(rows_, config_.width);
-    MOESCOPE_RETURN_IF_ERROR(FeedForward(pass_, input, *Weights(layer).dense,
-                                         at::Tensor(), *block));
+    MOESCOPE_RETURN_IF_ERROR(
+        FeedForward(pass_, input, *Weights(layer).dense, at::Tensor(), *block));
     MOESCOPE_RETURN_IF_ERROR(AddToResidual(*block));
     LayerOutput output;
     output.layer = layer;
@@ -253,9 +252,7 @@ class Pass {
   }
 
   // Without the rows of padding.
-  at::Tensor Real(const at::Tensor& x) const {
-    return x.narrow(0, 0, tokens_);
-  }
+  at::Tensor Real(const at::Tensor& x) const { return x.narrow(0, 0, tokens_); }
 
   const PassModel& model_;
   const ModelConfig& config_;
@@ -263,8 +260,8 @@ class Pass {
   const ForwardRequest& request_;
   ForwardObserver& observer_;
   const PassResources& pass_;
-  const std::int64_t tokens_;      // T
-  const std::int64_t rows_;        // R
+  const std::int64_t tokens_;  // T
+  const std::int64_t rows_;    // R
   const std::int64_t last_layer_;
   const BufferPool::Lease residual_;  // [R, D]
   const RopeTables rope_;
@@ -279,11 +276,10 @@ absl::Status ValidateLengths(const ModelConfig& config,
                                                  length, ", at least 1"));
     }
     if (length > config.max_positions) {
-      return FieldError(
-          absl::StatusCode::kOutOfRange, "tokens",
-          absl::StrCat("a sequence has ", length,
-                       " tokens, the model takes at most ",
-                       config.max_positions));
+      return FieldError(absl::StatusCode::kOutOfRange, "tokens",
+                        absl::StrCat("a sequence has ", length,
+                                     " tokens, the model takes at most ",
+                                     config.max_positions));
     }
     sum += length;
   }
@@ -305,22 +301,22 @@ absl::Status ValidatePass(const ModelConfig& config, const TokenBatch& batch,
   MOESCOPE_RETURN_IF_ERROR(ValidateLengths(config, batch));
   for (std::size_t i = 0; i < batch.ids.size(); ++i) {
     if (batch.ids[i] < 0 || batch.ids[i] >= config.vocab_size) {
-      return FieldError(absl::StatusCode::kOutOfRange, "tokens",
-                        absl::StrCat("id ", batch.ids[i], " at position ", i,
-                                     " is outside [0, ", config.vocab_size - 1,
-                                     "]"));
+      return FieldError(
+          absl::StatusCode::kOutOfRange, "tokens",
+          absl::StrCat("id ", batch.ids[i], " at position ", i,
+                       " is outside [0, ", config.vocab_size - 1, "]"));
     }
   }
   std::int64_t previous = -1;
   for (const std::int64_t layer : request.layers) {
     if (layer < 0 || layer >= config.num_layers) {
-      return FieldError(absl::StatusCode::kOutOfRange, "layers",
-                        absl::StrCat(layer, " is outside [0, ",
-                                     config.num_layers - 1, "]"));
+      return FieldError(
+          absl::StatusCode::kOutOfRange, "layers",
+          absl::StrCat(layer, " is outside [0, ", config.num_layers - 1, "]"));
     }
     if (layer <= previous) {
-      return InvalidField("layers", absl::StrCat(layer, " follows ", previous,
-                                                 ", must rise"));
+      return InvalidField(
+          "layers", absl::StrCat(layer, " follows ", previous, ", must rise"));
     }
     previous = layer;
   }

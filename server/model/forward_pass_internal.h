@@ -1,12 +1,12 @@
 #pragma once
 
 #include "absl/status/status.h"
-
-#include "moescope/model/config.h"
-#include "moescope/model/forward.h"
 #include "server/model/forward_kernels_internal.h"
 #include "server/model/resident_weights_internal.h"
 #include "server/model/router_rules_internal.h"
+
+#include "moescope/model/config.h"
+#include "moescope/model/forward.h"
 
 namespace moescope::model::internal {
 

@@ -1,15 +1,15 @@
-#include <string>
-
 #include <ATen/Version.h>
 #include <c10/core/Device.h>
 #include <torch/version.h>
 
+#include <string>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "server/model/forward_kernels_internal.h"
 
 #include "moescope/base/blas_core.h"
 #include "moescope/model/model.h"
-#include "server/model/forward_kernels_internal.h"
 
 namespace moescope::model {
 namespace {
@@ -43,9 +43,8 @@ std::string NumericsClass(const std::string& device) {
   }
   return absl::StrCat(
       "fp32 ", place.is_cpu() ? "cpu" : "cuda", " simd=", InstructionSet(),
-      " blas=", library,
-      " torch=", TORCH_VERSION, " tile=", shape.tile_rows, "x", shape.slice,
-      "x", shape.query_rows, " forward=", kForwardVersion);
+      " blas=", library, " torch=", TORCH_VERSION, " tile=", shape.tile_rows,
+      "x", shape.slice, "x", shape.query_rows, " forward=", kForwardVersion);
 }
 
 }  // namespace moescope::model

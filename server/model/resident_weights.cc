@@ -1,10 +1,10 @@
-#include "server/model/resident_weights_internal.h"
-
 #include <ATen/ATen.h>
 
-#include "moescope/base/status_macros.h"
 #include "server/model/layer_tensors_internal.h"
+#include "server/model/resident_weights_internal.h"
 #include "server/model/torch_tensor_internal.h"
+
+#include "moescope/base/status_macros.h"
 
 namespace moescope::model::internal {
 namespace {

@@ -1,11 +1,11 @@
-#include "server/model/router_rules_internal.h"
+#include <ATen/ATen.h>
 
 #include <array>
 #include <cstdint>
 #include <limits>
 #include <tuple>
 
-#include <ATen/ATen.h>
+#include "server/model/router_rules_internal.h"
 
 namespace moescope::model::internal {
 namespace {
@@ -16,8 +16,7 @@ namespace {
 Routing SoftmaxTopK(const at::Tensor& logits, const RouterConfig& config) {
   Routing routing;
   routing.scores = at::softmax(logits.to(at::kFloat), -1);  // [T, E]
-  const Selection chosen =
-      SelectTopK(routing.scores, config.experts_per_token);
+  const Selection chosen = SelectTopK(routing.scores, config.experts_per_token);
   routing.topk_ids = chosen.ids;
   routing.margin = chosen.margin;
   routing.topk_weights = routing.scores.gather(1, chosen.ids);  // [T, K]
@@ -48,16 +47,16 @@ Selection SelectTopK(const at::Tensor& values, std::int64_t k) {
   if (k < values.size(1)) {
     selection.margin = sorted.select(1, k - 1) - sorted.select(1, k);
   } else {
-    selection.margin = at::full({values.size(0)},
-                                std::numeric_limits<double>::infinity(),
-                                values.options());
+    selection.margin =
+        at::full({values.size(0)}, std::numeric_limits<double>::infinity(),
+                 values.options());
   }
   return selection;
 }
 
 void OrderByWeight(Routing& routing) {
-  const auto [weights, order] = at::sort(
-      routing.topk_weights, /*stable=*/true, /*dim=*/-1, /*descending=*/true);
+  const auto [weights, order] = at::sort(routing.topk_weights, /*stable=*/true,
+                                         /*dim=*/-1, /*descending=*/true);
   routing.topk_weights = weights;
   routing.topk_ids = routing.topk_ids.gather(1, order);
 }

@@ -1,18 +1,17 @@
-#include "server/model/torch_tensor_internal.h"
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/InferenceMode.h>
 
 #include <cstring>
 #include <exception>
 #include <new>
 #include <utility>
 
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-#include <c10/core/DeviceGuard.h>
-#include <c10/core/InferenceMode.h>
-
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "server/model/torch_tensor_internal.h"
 
 #include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
@@ -37,8 +36,7 @@ absl::Status DeviceMemoryError(const char* what) {
 
 at::Tensor MakeResident(const void* data, at::IntArrayRef sizes,
                         at::IntArrayRef strides, at::ScalarType type,
-                        std::shared_ptr<const void> owner,
-                        c10::Device device) {
+                        std::shared_ptr<const void> owner, c10::Device device) {
   const auto address = reinterpret_cast<std::uintptr_t>(data);
   const std::size_t element_bytes = c10::elementSize(type);
   const at::TensorOptions options = at::TensorOptions().dtype(type);
@@ -53,11 +51,11 @@ at::Tensor MakeResident(const void* data, at::IntArrayRef sizes,
         static_cast<std::size_t>(sizes.back()) * element_bytes;
     auto* target = static_cast<std::byte*>(copy.data_ptr());
     for (std::int64_t row = 0; row < rows; ++row) {
-      std::memcpy(target + static_cast<std::size_t>(row) * row_bytes,
-                  static_cast<const std::byte*>(data) +
-                      static_cast<std::size_t>(row * strides[0]) *
-                          element_bytes,
-                  row_bytes);
+      std::memcpy(
+          target + static_cast<std::size_t>(row) * row_bytes,
+          static_cast<const std::byte*>(data) +
+              static_cast<std::size_t>(row * strides[0]) * element_bytes,
+          row_bytes);
     }
     return copy.to(device);
   }
@@ -114,15 +112,13 @@ at::ScalarType ToScalarType(numerics::ElementType type) {
 }
 
 at::Tensor MakeResident(const numerics::MatrixView& view,
-                        std::shared_ptr<const void> owner,
-                        c10::Device device) {
+                        std::shared_ptr<const void> owner, c10::Device device) {
   return MakeResident(view.data, {view.rows, view.cols}, {view.row_stride, 1},
                       ToScalarType(view.type), std::move(owner), device);
 }
 
 at::Tensor MakeResident(const TensorEntry& entry,
-                        std::shared_ptr<const void> owner,
-                        c10::Device device) {
+                        std::shared_ptr<const void> owner, c10::Device device) {
   at::ScalarType type = at::kFloat;
   if (entry.dtype == TensorDtype::kBF16) {
     type = at::kBFloat16;
@@ -142,7 +138,8 @@ at::Tensor CopyToDevice(absl::Span<const std::int64_t> values,
   const at::Tensor host = at::empty({static_cast<std::int64_t>(values.size())},
                                     at::TensorOptions().dtype(at::kLong));
   if (!values.empty()) {
-    std::memcpy(host.data_ptr(), values.data(), values.size() * sizeof(values[0]));
+    std::memcpy(host.data_ptr(), values.data(),
+                values.size() * sizeof(values[0]));
   }
   return host.to(device);
 }
@@ -151,7 +148,8 @@ at::Tensor CopyToDevice(absl::Span<const float> values, c10::Device device) {
   const at::Tensor host = at::empty({static_cast<std::int64_t>(values.size())},
                                     at::TensorOptions().dtype(at::kFloat));
   if (!values.empty()) {
-    std::memcpy(host.data_ptr(), values.data(), values.size() * sizeof(values[0]));
+    std::memcpy(host.data_ptr(), values.data(),
+                values.size() * sizeof(values[0]));
   }
   return host.to(device);
 }

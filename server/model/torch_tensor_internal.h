@@ -1,10 +1,10 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <functional>
 #include <memory>
-
-#include <ATen/core/Tensor.h>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
@@ -25,9 +25,9 @@ absl::Status RunTorch(c10::Device device,
 
 /// ThreadPool::ParallelFor whose bodies run under RunTorch, each after a look
 /// at `context`.
-absl::Status ParallelTorch(ThreadPool& pool, const RunContext& context,
-                           c10::Device device, std::int64_t n,
-                           const std::function<absl::Status(std::int64_t)>& body);
+absl::Status ParallelTorch(
+    ThreadPool& pool, const RunContext& context, c10::Device device,
+    std::int64_t n, const std::function<absl::Status(std::int64_t)>& body);
 
 /// The element type torch uses for `type`.
 at::ScalarType ToScalarType(numerics::ElementType type);

@@ -1,3 +1,7 @@
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -5,14 +9,11 @@
 #include <string>
 #include <vector>
 
-#include <ATen/ATen.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
-#include "moescope/base/error.h"
 #include "server/model/forward_kernels_internal.h"
 #include "server/model/torch_tensor_internal.h"
 #include "tests/model/forward_testing.h"
+
+#include "moescope/base/error.h"
 
 namespace moescope::model {
 namespace {
@@ -29,8 +30,7 @@ class ForwardErrorTest : public testing::Test {
   absl::Status Run(std::vector<std::int32_t> ids,
                    std::vector<std::int64_t> lengths) {
     ThreadPool pool(2);
-    return model_->Forward({ids, lengths}, request_, observer_, pool,
-                           context_);
+    return model_->Forward({ids, lengths}, request_, observer_, pool, context_);
   }
 
   std::shared_ptr<const Model> model_;
@@ -212,8 +212,8 @@ TEST(MakeResidentTest, UnalignedBytesAreCopied) {
 
 TEST(MakeResidentTest, AlignedBytesAreUsedInPlaceAndKeepTheirOwner) {
   const auto owner = std::make_shared<std::vector<float>>(6, 1.0F);
-  const numerics::MatrixView view{
-      owner->data(), numerics::ElementType::kFloat32, 2, 3, 3};
+  const numerics::MatrixView view{owner->data(),
+                                  numerics::ElementType::kFloat32, 2, 3, 3};
 
   const at::Tensor resident = internal::MakeResident(view, owner, at::kCPU);
 

@@ -1,8 +1,8 @@
-#include <map>
-#include <string>
-
 #include <ATen/core/Tensor.h>
 #include <gtest/gtest.h>
+
+#include <map>
+#include <string>
 
 #include "tests/model/forward_testing.h"
 
@@ -54,8 +54,7 @@ TEST_P(ForwardFixtureTest, ShowsTheValuesOfTheReference) {
 TEST_P(ForwardFixtureTest, ShowsTheValuesOfTheReferenceForAShortSequence) {
   int compared = 0;
   EXPECT_EQ(
-      CompareFixture(GetParam(), "reference_short.safetensors", &compared),
-      "");
+      CompareFixture(GetParam(), "reference_short.safetensors", &compared), "");
   EXPECT_EQ(compared, GetParam().num_compared);
 }
 

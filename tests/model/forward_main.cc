@@ -1,12 +1,11 @@
 // The tests' main: starts itself again with the BLAS kernels that fit the
 // processor, as the server does, or with those of MOESCOPE_TEST_BLAS_CORE.
+#include <gmock/gmock.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <string>
-
-#include <gmock/gmock.h>
 
 #include "moescope/base/blas_core.h"
 

@@ -1,11 +1,11 @@
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <map>
 #include <string>
 #include <thread>
 #include <vector>
-
-#include <ATen/ATen.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "tests/model/forward_testing.h"
 
@@ -43,10 +43,10 @@ Values RunAlone(const Model& model, const Sequences& packed, std::size_t index,
 }
 
 // Leaves out what the processor's kernels do not promise.
-#define SKIP_UNLESS_ROWS_ARE_ALIKE()                                     \
-  if (!RowsAreAlike()) {                                                  \
+#define SKIP_UNLESS_ROWS_ARE_ALIKE()                                       \
+  if (!RowsAreAlike()) {                                                   \
     GTEST_SKIP() << "these BLAS kernels treat rows of a tile differently"; \
-  }                                                                       \
+  }                                                                        \
   static_assert(true, "ends with a semicolon")
 
 // Sums of at most a few hundred terms in another order.
@@ -83,9 +83,8 @@ TEST_P(ForwardPropertyTest, GivesTheSameBytesBesideOtherPasses) {
   Values first;
   Values second;
 
-  std::thread other([&] {
-    second = RunForward(*model_, sequences, request, 2);
-  });
+  std::thread other(
+      [&] { second = RunForward(*model_, sequences, request, 2); });
   first = RunForward(*model_, sequences, request, 2);
   other.join();
 
@@ -99,14 +98,17 @@ TEST_P(ForwardPropertyTest, APackedSequenceHasTheBytesOfTheSameAlone) {
 
   const Values all = RunForward(*model_, packed, RequestAll(*model_), 2);
 
-  EXPECT_EQ(FirstDifference(RowsOf(all, 0, 30), RunAlone(*model_, packed, 0, 0)),
-            "");
-  EXPECT_EQ(FirstDifference(RowsOf(all, 30, 1), RunAlone(*model_, packed, 1, 30)),
-            "");
-  EXPECT_EQ(FirstDifference(RowsOf(all, 31, 64), RunAlone(*model_, packed, 2, 31)),
-            "");
-  EXPECT_EQ(FirstDifference(RowsOf(all, 95, 13), RunAlone(*model_, packed, 3, 95)),
-            "");
+  EXPECT_EQ(
+      FirstDifference(RowsOf(all, 0, 30), RunAlone(*model_, packed, 0, 0)), "");
+  EXPECT_EQ(
+      FirstDifference(RowsOf(all, 30, 1), RunAlone(*model_, packed, 1, 30)),
+      "");
+  EXPECT_EQ(
+      FirstDifference(RowsOf(all, 31, 64), RunAlone(*model_, packed, 2, 31)),
+      "");
+  EXPECT_EQ(
+      FirstDifference(RowsOf(all, 95, 13), RunAlone(*model_, packed, 3, 95)),
+      "");
 }
 
 TEST_P(ForwardPropertyTest, PackingChangesNoMoreThanRoundingOnAnyKernels) {
@@ -166,9 +168,9 @@ TEST_F(ForwardTest, SeveralBlocksHaveTheBytesOfTheirSequencesAlone) {
 
   const Values all = RunForward(*model_, packed, RequestAll(*model_), 2);
 
-  EXPECT_EQ(FirstDifference(RowsOf(all, 703, 500),
-                            RunAlone(*model_, packed, 2, 703)),
-            "");
+  EXPECT_EQ(
+      FirstDifference(RowsOf(all, 703, 500), RunAlone(*model_, packed, 2, 703)),
+      "");
   EXPECT_EQ(FirstDifference(RowsOf(all, 1203, 130),
                             RunAlone(*model_, packed, 3, 1203)),
             "");
@@ -183,10 +185,13 @@ TEST_F(ForwardTest, AllExpertsLeaveRoutingAndResidualAsTheyAre) {
 
   const Values without = RunForward(*model_, sequences, request, 2);
 
-  const std::vector<std::string> names = {
-      "layer.1.routed_output", "layer.1.output",        "layer.4.router_logits",
-      "layer.4.topk_ids",      "layer.4.routed_output", "layer.4.output",
-      "logits"};
+  const std::vector<std::string> names = {"layer.1.routed_output",
+                                          "layer.1.output",
+                                          "layer.4.router_logits",
+                                          "layer.4.topk_ids",
+                                          "layer.4.routed_output",
+                                          "layer.4.output",
+                                          "logits"};
   EXPECT_EQ(FirstDifference(Only(with, names), Only(without, names)), "");
   EXPECT_EQ(without.count("layer.4.expert_outputs"), 0U);
 }
@@ -207,8 +212,9 @@ TEST_F(ForwardTest, TheRoutedOutputIsTheWeightedSumOfTheChosenOutputs) {
   // Four products and three sums in fp32: at most 7 roundings of values below
   // the largest sum of magnitudes.
   const double bound = 7 * 6e-8 * chosen.abs().sum(1).max().item<double>();
-  EXPECT_LE((shown.at("layer.2.routed_output") - sum).abs().max().item<double>(),
-            bound);
+  EXPECT_LE(
+      (shown.at("layer.2.routed_output") - sum).abs().max().item<double>(),
+      bound);
 }
 
 TEST_F(ForwardTest, ShowsWantedLayersOnly) {

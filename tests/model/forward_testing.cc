@@ -1,11 +1,11 @@
 #include "tests/model/forward_testing.h"
 
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
 #include <cstring>
 #include <tuple>
 #include <utility>
-
-#include <ATen/ATen.h>
-#include <gtest/gtest.h>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -27,9 +27,10 @@ at::Tensor CopyOf(const TensorEntry& entry) {
 // |actual - expected| / (atol m + rtol |expected|), at most 1 where it fits. m
 // is 1 for Bound::kFixtures; for Bound::kTrained the largest magnitude in the
 // row (a token's vector) if above 1, since what rounding leaves of a sum is in
-// proportion to its terms. Measured on all values of 200 tokens: rows up to 192,
-// deviations up to 1.05e-5 m, most of it the input's 3e-6 passed on; computed
-// in fp64 from its own input a block here is as near as the reference's.
+// proportion to its terms. Measured on all values of 200 tokens: rows up to
+// 192, deviations up to 1.05e-5 m, most of it the input's 3e-6 passed on;
+// computed in fp64 from its own input a block here is as near as the
+// reference's.
 std::string WorstElement(const std::string& name, const at::Tensor& expected,
                          const at::Tensor& actual, Bound bound) {
   if (expected.sizes() != actual.sizes()) {
@@ -39,18 +40,18 @@ std::string WorstElement(const std::string& name, const at::Tensor& expected,
       expected.abs().amax(-1, /*keepdim=*/true).clamp_min(1.0);
   const at::Tensor scale =
       bound == Bound::kTrained ? largest : at::ones_like(largest);
-  const at::Tensor excess = ((actual - expected).abs() /
-                             (2e-5 * scale + 1e-4 * expected.abs()))
-                                .flatten();
+  const at::Tensor excess =
+      ((actual - expected).abs() / (2e-5 * scale + 1e-4 * expected.abs()))
+          .flatten();
   const auto worst = excess.argmax().item<std::int64_t>();
   if (excess[worst].item<float>() <= 1.0F) {
     return "";
   }
-  return absl::StrCat(name, " element ", worst, ": ",
-                      actual.flatten()[worst].item<float>(), ", expected ",
-                      expected.flatten()[worst].item<float>(),
-                      ", largest of its row ",
-                      largest.flatten()[worst / expected.size(-1)].item<float>());
+  return absl::StrCat(
+      name, " element ", worst, ": ", actual.flatten()[worst].item<float>(),
+      ", expected ", expected.flatten()[worst].item<float>(),
+      ", largest of its row ",
+      largest.flatten()[worst / expected.size(-1)].item<float>());
 }
 
 }  // namespace
@@ -189,8 +190,8 @@ std::map<std::string, at::Tensor> RunForward(const Model& model,
                                              int threads) {
   ThreadPool pool(threads);
   RecordingObserver observer;
-  const absl::Status status = model.Forward(sequences.batch(), request,
-                                            observer, pool, RunContext());
+  const absl::Status status =
+      model.Forward(sequences.batch(), request, observer, pool, RunContext());
   EXPECT_TRUE(status.ok()) << status;
   return observer.Values();
 }

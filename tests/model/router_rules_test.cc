@@ -1,12 +1,12 @@
-#include "server/model/router_rules_internal.h"
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
 #include <vector>
 
-#include <ATen/ATen.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
+#include "server/model/router_rules_internal.h"
 
 namespace moescope::model::internal {
 namespace {
@@ -59,9 +59,9 @@ TEST(RouterRulesTest, KnowsNoRuleOfAnotherName) {
 TEST(RouterRulesTest, ScoresAreTheSoftmaxOverAllExperts) {
   const Routing routing = Route(EighthsLogits(), SoftmaxConfig(2));
 
-  EXPECT_THAT(Floats(routing.scores),
-              Pointwise(FloatEq(),
-                        std::vector<float>{0.125F, 0.25F, 0.5F, 0.125F}));
+  EXPECT_THAT(
+      Floats(routing.scores),
+      Pointwise(FloatEq(), std::vector<float>{0.125F, 0.25F, 0.5F, 0.125F}));
 }
 
 TEST(RouterRulesTest, WeightsAreTheScoresWithoutRenormalisation) {
@@ -107,8 +107,7 @@ TEST(RouterRulesTest, MarginIsInfiniteWhenAllExpertsAreChosen) {
 }
 
 TEST(RouterRulesTest, EqualScoresGoToTheLowerIndex) {
-  const Routing routing =
-      Route(at::zeros({1, 200}), SoftmaxConfig(5));
+  const Routing routing = Route(at::zeros({1, 200}), SoftmaxConfig(5));
 
   EXPECT_THAT(Ids(routing.topk_ids), ElementsAre(0, 1, 2, 3, 4));
   EXPECT_THAT(Floats(routing.margin), ElementsAre(0.0F));

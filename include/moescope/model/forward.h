@@ -1,9 +1,9 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <vector>
-
-#include <ATen/core/Tensor.h>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
@@ -42,11 +42,11 @@ struct ForwardRequest {
 /// int64), on the model's device.
 struct LayerRouting {
   std::int64_t layer = 0;
-  at::Tensor moe_input;      ///< [T, D]
-  at::Tensor logits;         ///< [T, E] raw
-  at::Tensor scores;         ///< [T, E] the rule's score function over all E
-  at::Tensor topk_ids;       ///< [T, K] by falling weight; ties: lower index
-  at::Tensor topk_weights;   ///< [T, K] as applied
+  at::Tensor moe_input;     ///< [T, D]
+  at::Tensor logits;        ///< [T, E] raw
+  at::Tensor scores;        ///< [T, E] the rule's score function over all E
+  at::Tensor topk_ids;      ///< [T, K] by falling weight; ties: lower index
+  at::Tensor topk_weights;  ///< [T, K] as applied
   /// [T] lowest score among the chosen minus highest among the others.
   at::Tensor margin;
 };
