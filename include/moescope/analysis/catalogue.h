@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+#include "moescope/analysis/analysis_run.h"
+#include "moescope/base/run_context.h"
+#include "moescope/base/thread_pool.h"
+#include "moescope/spec/analysis_spec.h"
+#include "moescope/spec/schema.h"
+
+namespace moescope::analysis {
+
+/// Every analysis, in the order of spec::AnalysisSpec. Threads: safe.
+const std::vector<spec::AnalysisInfo>& Catalogue();
+
+/// Runs the analysis that `spec` is of. `spec` must be normalised against the
+/// models of `inputs` (spec::Normalise). Content and order of the chunks depend
+/// on the Spec alone; every chunk fits the analysis's schema.
+/// Errors: those of the analysis; CANCELLED, DEADLINE_EXCEEDED as `context`
+/// says; whatever `sink` returns.
+absl::Status Run(const spec::AnalysisSpec& spec, const ModelInputs& inputs,
+                 const ResumePoint& resume, ThreadPool& pool,
+                 const RunContext& context, ChunkSink& sink);
+
+/// Whether the analysis needs inputs.model, a checkpoint ready for passes.
+bool NeedsModel(const spec::AnalysisSpec& spec);
+
+/// What spec::Normalise must know of a checkpoint that is called `name`.
+spec::ModelFacts FactsOf(const model::Checkpoint& checkpoint,
+                         absl::string_view name);
+
+/// What a run will take. Orders of magnitude, to choose by, not to bill by.
+struct CostEstimate {
+  std::int64_t bytes_read = 0;  ///< Weight bytes, each reading counted.
+  double flops = 0;             ///< A multiplication and an addition are two.
+  /// Beside the weights: what the run itself allocates at its peak.
+  std::int64_t memory_bytes = 0;
+  double seconds = 0;  ///< On two cores; rates: server/analysis/cost.cc.
+};
+
+/// Definition, for a normalised Spec; b bytes per weight, P projections, Q the
+/// chosen layers, N participants (all counted with a routed expert's width):
+///   expert_similarity: bytes Q P N F D b; flops N (N + 1) per coordinate
+///     (matrix) plus N (neuron_average); router: E D b, E² D per layer.
+///   neuron_weight_statistics: bytes as above, again for effective_rank; flops
+///     2 per weight, and for the rank F D m + 4/3 m³ per matrix, m = min(F, D).
+///   routing_trace, activation_statistics: 2 flops per token and weight that
+///     meets it, up to the last chosen layer (activations: all experts), plus
+///     attention 4 D per token pair; bytes: the weights once per block.
+/// seconds is the longer of reading and computing.
+CostEstimate EstimateCost(const spec::AnalysisSpec& spec,
+                          const model::Checkpoint& checkpoint);
+
+}  // namespace moescope::analysis
