@@ -1,8 +1,10 @@
 #include "moescope/spec/analysis_spec.h"
 
-#include <cstddef>
+#include <optional>
+#include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -12,108 +14,111 @@
 namespace moescope::spec {
 namespace {
 
-template <std::size_t... I>
-std::vector<AnalysisSpec> Defaults(std::index_sequence<I...>) {
-  return {std::variant_alternative_t<I, AnalysisSpec>{}...};
-}
+template <typename T, typename = void>
+struct HasInput : std::false_type {};
+template <typename T>
+struct HasInput<T, std::void_t<decltype(std::declval<T>().input)>>
+    : std::true_type {};
 
-// Finds the token input among a Spec's fields.
-template <class Input>
-struct InputFinder {
-  Input* input = nullptr;
-  void operator()(absl::string_view, Input& found) { input = &found; }
-  template <class Other>
-  void operator()(absl::string_view, Other&) {}
-};
+template <typename T, typename = void>
+struct HasBaseline : std::false_type {};
+template <typename T>
+struct HasBaseline<T, std::void_t<decltype(std::declval<T>().baseline)>>
+    : std::true_type {};
 
-template <class Input, class Spec>
-Input* FindInput(Spec& spec) {
-  return std::visit(
-      [](auto& alternative) {
-        InputFinder<Input> finder;
-        std::decay_t<decltype(alternative)>::VisitFields(alternative, finder);
-        return finder.input;
-      },
-      spec);
+// Tries each alternative of the variant in turn.
+template <std::size_t I = 0>
+std::optional<AnalysisSpec> FindSpec(absl::string_view name,
+                                     std::vector<std::string>& known) {
+  if constexpr (I < std::variant_size_v<AnalysisSpec>) {
+    using T = std::variant_alternative_t<I, AnalysisSpec>;
+    if (name == T::kName) {
+      return T{};
+    }
+    known.emplace_back(T::kName);
+    return FindSpec<I + 1>(name, known);
+  } else {
+    return std::nullopt;
+  }
 }
 
 }  // namespace
 
 const std::vector<std::string>& TraceFields() {
-  static const auto* const kFields =
-      new std::vector<std::string>{"ids",    "weights", "logits",      "scores",
-                                   "margin", "entropy", "shared_share"};
-  return *kFields;
+  static const auto* const fields = new std::vector<std::string>{
+      "ids",    "weights", "logits",      "scores",
+      "margin", "entropy", "shared_share"};
+  return *fields;
 }
 
 const std::vector<std::string>& SimilarityLevels() {
-  static const auto* const kLevels =
+  static const auto* const levels =
       new std::vector<std::string>{"matrix", "neuron_average", "router"};
-  return *kLevels;
+  return *levels;
 }
 
 const std::vector<std::string>& ProjectionNames() {
-  static const auto* const kNames =
+  static const auto* const names =
       new std::vector<std::string>{"gate_proj", "up_proj", "down_proj"};
-  return *kNames;
+  return *names;
 }
 
 absl::StatusOr<AnalysisSpec> DefaultSpec(absl::string_view name) {
-  std::vector<absl::string_view> names;
-  for (AnalysisSpec& spec : Defaults(
-           std::make_index_sequence<std::variant_size_v<AnalysisSpec>>())) {
-    if (AnalysisName(spec) == name) {
-      return std::move(spec);
-    }
-    names.push_back(AnalysisName(spec));
+  std::vector<std::string> known;
+  std::optional<AnalysisSpec> spec = FindSpec(name, known);
+  if (!spec.has_value()) {
+    return FieldError(absl::StatusCode::kNotFound, "analysis",
+                      absl::StrCat("\"", name, "\" is none of ",
+                                   absl::StrJoin(known, ", ")),
+                      "UNKNOWN_ANALYSIS");
   }
-  return FieldError(absl::StatusCode::kNotFound, "analysis",
-                    absl::StrCat("\"", name, "\" is unknown; known: ",
-                                 absl::StrJoin(names, ", ")),
-                    "ANALYSIS_NOT_FOUND");
+  return *std::move(spec);
 }
 
 absl::string_view AnalysisName(const AnalysisSpec& spec) {
-  return std::visit(
-      [](const auto& alternative) {
-        return std::decay_t<decltype(alternative)>::kName;
-      },
-      spec);
+  return std::visit([](const auto& s) { return s.kName; }, spec);
 }
 
 int AnalysisVersion(const AnalysisSpec& spec) {
-  return std::visit(
-      [](const auto& alternative) {
-        return std::decay_t<decltype(alternative)>::kVersion;
-      },
-      spec);
+  return std::visit([](const auto& s) { return s.kVersion; }, spec);
 }
 
 std::vector<std::string> ModelNames(const AnalysisSpec& spec) {
-  std::vector<std::string> names;
-  std::visit(
-      [&names](const auto& alternative) {
-        std::decay_t<decltype(alternative)>::VisitFields(
-            alternative, [&names](absl::string_view field, const auto& value) {
-              if constexpr (std::is_same_v<std::decay_t<decltype(value)>,
-                                           std::string>) {
-                if (field == "model" ||
-                    (field == "baseline" && !value.empty())) {
-                  names.push_back(value);
-                }
-              }
-            });
+  return std::visit(
+      [](const auto& s) {
+        std::vector<std::string> names = {s.model};
+        if constexpr (HasBaseline<decltype(s)>::value) {
+          if (!s.baseline.empty()) {
+            names.push_back(s.baseline);
+          }
+        }
+        return names;
       },
       spec);
-  return names;
 }
 
 const TokenInput* GetTokenInput(const AnalysisSpec& spec) {
-  return FindInput<const TokenInput>(spec);
+  return std::visit(
+      [](const auto& s) -> const TokenInput* {
+        if constexpr (HasInput<decltype(s)>::value) {
+          return &s.input;
+        } else {
+          return nullptr;
+        }
+      },
+      spec);
 }
 
 TokenInput* MutableTokenInput(AnalysisSpec& spec) {
-  return FindInput<TokenInput>(spec);
+  return std::visit(
+      [](auto& s) -> TokenInput* {
+        if constexpr (HasInput<decltype(s)>::value) {
+          return &s.input;
+        } else {
+          return nullptr;
+        }
+      },
+      spec);
 }
 
 }  // namespace moescope::spec

@@ -1,12 +1,10 @@
 #include "moescope/spec/schema.h"
 
-#include <cstddef>
+#include <string>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 
 #include "moescope/spec/analysis_spec.h"
@@ -14,56 +12,44 @@
 namespace moescope::spec {
 namespace {
 
-bool Matches(absl::string_view pattern, absl::string_view name);
+bool ConsumeDigits(absl::string_view& name) {
+  std::size_t count = 0;
+  while (count < name.size() &&
+         absl::ascii_isdigit(static_cast<unsigned char>(name[count]))) {
+    ++count;
+  }
+  name.remove_prefix(count);
+  return count > 0;
+}
 
-// `rest` is the pattern after the placeholder.
-bool MatchesPlaceholder(absl::string_view placeholder, absl::string_view rest,
-                        absl::string_view name) {
-  if (placeholder == "{projection}") {
-    for (const std::string& projection : ProjectionNames()) {
-      absl::string_view tail = name;
-      if (absl::ConsumePrefix(&tail, projection) && Matches(rest, tail)) {
-        return true;
-      }
+bool ConsumeProjection(absl::string_view& name) {
+  for (const std::string& projection : ProjectionNames()) {
+    if (absl::ConsumePrefix(&name, projection)) {
+      return true;
     }
-    return false;
   }
-  std::size_t digits = 0;
-  while (digits < name.size() &&
-         absl::ascii_isdigit(static_cast<unsigned char>(name[digits]))) {
-    ++digits;
-  }
-  return digits > 0 && Matches(rest, name.substr(digits));
+  return false;
 }
 
 bool Matches(absl::string_view pattern, absl::string_view name) {
-  const std::size_t open = pattern.find('{');
-  if (open == absl::string_view::npos) {
-    return pattern == name;
-  }
-  const std::size_t close = pattern.find('}', open);
-  if (close == absl::string_view::npos) {
-    return false;
-  }
-  if (!absl::ConsumePrefix(&name, pattern.substr(0, open))) {
-    return false;
-  }
-  return MatchesPlaceholder(pattern.substr(open, close + 1 - open),
-                            pattern.substr(close + 1), name);
-}
-
-bool FitsShape(const std::vector<std::string>& declared,
-               const std::vector<std::int64_t>& shape) {
-  if (declared.size() != shape.size()) {
-    return false;
-  }
-  for (std::size_t i = 0; i < shape.size(); ++i) {
-    std::int64_t fixed = 0;
-    if (absl::SimpleAtoi(declared[i], &fixed) && fixed != shape[i]) {
+  while (!pattern.empty()) {
+    if (absl::ConsumePrefix(&pattern, "{projection}")) {
+      if (!ConsumeProjection(name)) {
+        return false;
+      }
+    } else if (absl::ConsumePrefix(&pattern, "{layer}") ||
+               absl::ConsumePrefix(&pattern, "{index}")) {
+      if (!ConsumeDigits(name)) {
+        return false;
+      }
+    } else if (!name.empty() && name[0] == pattern[0]) {
+      name.remove_prefix(1);
+      pattern.remove_prefix(1);
+    } else {
       return false;
     }
   }
-  return true;
+  return name.empty();
 }
 
 }  // namespace
@@ -79,20 +65,20 @@ const ArrayDeclaration* ResultSchema::Find(absl::string_view name) const {
 
 absl::Status ResultSchema::Check(const Chunk& chunk) const {
   for (const Array& array : chunk.arrays) {
-    const ArrayDeclaration* declaration = Find(array.name);
+    const ArrayDeclaration* const declaration = Find(array.name);
     if (declaration == nullptr) {
       return absl::InternalError(
-          absl::StrCat("array \"", array.name, "\" is not declared"));
+          absl::StrCat("\"", array.name, "\" is not declared"));
     }
     if (array.dtype != declaration->dtype ||
-        !FitsShape(declaration->shape, array.shape)) {
-      return absl::InternalError(
-          absl::StrCat("array \"", array.name, "\" is ", DTypeName(array.dtype),
-                       " [", absl::StrJoin(array.shape, ", "),
-                       "], declared as ", DTypeName(declaration->dtype), " [",
-                       absl::StrJoin(declaration->shape, ", "), "]"));
+        array.shape.size() != declaration->shape.size()) {
+      return absl::InternalError(absl::StrCat(
+          "\"", array.name, "\" is ", DTypeName(array.dtype), " with ",
+          array.shape.size(), " dimensions; declared are ",
+          DTypeName(declaration->dtype), " and ", declaration->shape.size()));
     }
-    if (absl::Status status = array.Validate(); !status.ok()) {
+    const absl::Status status = array.Validate();
+    if (!status.ok()) {
       return absl::InternalError(status.message());
     }
   }

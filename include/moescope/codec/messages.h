@@ -12,7 +12,7 @@
 
 #include "moescope/spec/analysis_spec.h"
 #include "moescope/spec/array.h"
-#include "moescope/spec/input.h"
+#include "moescope/spec/document_input.h"
 #include "moescope/spec/provenance.h"
 #include "moescope/spec/schema.h"
 #include "moescope/v1/analysis.pb.h"
@@ -44,8 +44,8 @@ absl::StatusOr<spec::AnalysisSpec> SpecFromMessage(
 /// The input of a request. Errors: INVALID_ARGUMENT, field "input.documents"
 /// (none), "input.documents[i]" (neither text nor tokens, or empty),
 /// "input.sequence_tokens" (negative, or 1).
-absl::StatusOr<spec::Input> InputFromMessage(const v1::Input& message);
-v1::Input ToMessage(const spec::Input& input);
+absl::StatusOr<spec::DocumentInput> InputFromMessage(const v1::Input& message);
+v1::Input ToMessage(const spec::DocumentInput& input);
 
 v1::Array ToMessage(const spec::Array& array);
 /// Errors: DATA_LOSS (unknown dtype, bytes that do not fit the shape).

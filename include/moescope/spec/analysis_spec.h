@@ -50,10 +50,9 @@ struct ExpertSimilaritySpec {
   static constexpr int kVersion = 1;
 
   std::string model;
-  std::vector<std::int64_t> layers;  ///< MoE layers, rising; empty: all.
-  std::vector<std::string> levels;   ///< Among SimilarityLevels(); empty: all.
-  std::vector<std::string>
-      projections;  ///< Among ProjectionNames(); empty: all.
+  std::vector<std::int64_t> layers;      ///< MoE layers, rising; empty: all.
+  std::vector<std::string> levels;       ///< Among SimilarityLevels(); empty: all.
+  std::vector<std::string> projections;  ///< Among ProjectionNames(); empty: all.
   /// Who is compared: "0" … "E-1" routed experts, "S" the shared experts'
   /// block, "F" the baseline's block; in that order. Empty: all routed experts,
   /// with S if include_shared and F if there is a baseline. The matrix level
@@ -81,13 +80,11 @@ struct NeuronWeightStatisticsSpec {
   static constexpr int kVersion = 1;
 
   std::string model;
-  std::vector<std::int64_t> layers;  ///< MoE layers, rising; empty: all.
-  std::vector<std::string>
-      projections;  ///< Among ProjectionNames(); empty: all.
+  std::vector<std::int64_t> layers;      ///< MoE layers, rising; empty: all.
+  std::vector<std::string> projections;  ///< Among ProjectionNames(); empty: all.
   std::vector<std::string> participants;  ///< As in ExpertSimilaritySpec.
   bool include_shared = false;
   std::string baseline;
-  /// In [0, 1], rising, at most 64; empty: as here.
   std::vector<double> quantiles = {0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99};
   bool effective_rank = true;
 
@@ -112,14 +109,13 @@ struct ActivationStatisticsSpec {
   std::string model;
   TokenInput input;
   std::vector<std::int64_t> layers;  ///< MoE layers, rising; empty: all.
-  /// |a| above which a neuron counts as active; rising, ≥ 0, at most 16; empty:
-  /// as here. Per-neuron frequencies use the first.
+  /// |a| above which a neuron counts as active; rising, ≥ 0. Per-neuron
+  /// frequencies use the first.
   std::vector<double> thresholds = {1e-3};
   /// Histogram of a over [low, high) in bins-1 equal bins plus under- and
-  /// overflow, given as {low, high, number of edges}, the number in
-  /// [2, 10001]; empty: none.
+  /// overflow, given as {low, high, number of edges}; empty: none.
   std::vector<double> histogram;
-  std::int64_t top_tokens = 0;  ///< Tokens of largest a per neuron, to 64.
+  std::int64_t top_tokens = 0;  ///< Tokens of largest a per neuron; 0: none.
   /// Layers whose per-neuron arrays are emitted, among `layers`; empty: all.
   std::vector<std::int64_t> neuron_layers;
   std::int64_t block_tokens = 8192;
@@ -138,8 +134,7 @@ struct ActivationStatisticsSpec {
 };
 
 /// Any analysis. A new one is a struct above, a line here, a message in
-/// proto/moescope/v1/analysis_spec.proto and an entry of the analysis
-/// catalogue.
+/// proto/moescope/v1/analysis_spec.proto and an entry of the analysis catalogue.
 using AnalysisSpec =
     std::variant<RoutingTraceSpec, ExpertSimilaritySpec,
                  NeuronWeightStatisticsSpec, ActivationStatisticsSpec>;
@@ -187,18 +182,13 @@ struct SpecLimits {
 
 /// Fills defaults, expands "all", removes duplicates, sorts lists into
 /// canonical order and checks every field, so that equal questions have equal
-/// Specs. A second call changes nothing. Two rules beyond that:
-/// `include_shared` and a baseline add "S" and "F" to given participants; a
-/// similarity of routers alone has no use for projections and gets all. Errors,
-/// each naming the field as "spec.<field>": INVALID_ARGUMENT (unknown word with
-/// the allowed ones, value outside its range, thresholds that do not rise),
-/// OUT_OF_RANGE (layer, expert or token id beyond the model, dense layer,
-/// sequence longer than the model's positions), FAILED_PRECONDITION (the model
-/// is dense, MODEL_IS_DENSE; has no shared experts, NO_SHARED_EXPERTS; the
-/// baseline is not dense or of another width, BASELINE_UNFIT),
-/// RESOURCE_EXHAUSTED (more tokens than the limit, TOKEN_LIMIT).
-/// `baseline` is nullptr when the Spec names none. After an error `spec` is
-/// partly normalised.
+/// Specs.
+/// Errors, each naming the field as "spec.<field>": INVALID_ARGUMENT (unknown
+/// word with the allowed ones, value outside its range), OUT_OF_RANGE (layer or
+/// token id beyond the model, sequence longer than its positions),
+/// FAILED_PRECONDITION (the model is dense, has no shared experts),
+/// RESOURCE_EXHAUSTED (more tokens than the limit).
+/// `baseline` is nullptr when the Spec names none.
 absl::Status Normalise(const ModelFacts& model, const ModelFacts* baseline,
                        const SpecLimits& limits, AnalysisSpec& spec);
 

@@ -27,7 +27,7 @@ struct Array {
   std::vector<std::int64_t> shape;
   std::string bytes;
 
-  /// Product of the shape; -1 for a negative length or more than int64 holds.
+  /// Product of the shape, which Validate accepts.
   std::int64_t num_elements() const;
   /// INVALID_ARGUMENT when bytes do not fit dtype and shape.
   absl::Status Validate() const;

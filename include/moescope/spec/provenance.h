@@ -15,7 +15,7 @@ struct Provenance {
   int analysis_version = 0;
   std::vector<std::string> models;            ///< Names as asked for.
   std::vector<std::string> model_identities;  ///< One per model.
-  std::string spec_json;      ///< Normalised Spec; long token lists as digest.
+  std::string spec_json;  ///< Normalised Spec; long token lists as digest.
   std::string tokens_digest;  ///< SHA-256 of the token ids; empty if none.
   std::string numerics_class;
   std::map<std::string, std::string> versions;  ///< "moescope", "torch", ...

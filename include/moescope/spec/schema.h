@@ -13,8 +13,7 @@ namespace moescope::spec {
 /// One family of arrays that an analysis emits.
 struct ArrayDeclaration {
   /// Name with placeholders in braces: "layer.{layer}.{projection}.matrix".
-  /// {projection}: gate_proj|up_proj|down_proj; any other ({layer}, {index}):
-  /// digits.
+  /// {layer}, {index}: digits. {projection}: gate_proj|up_proj|down_proj.
   std::string pattern;
   DType dtype = DType::kFloat32;
   /// Letters of model/shapes.h: {"N", "N"}; empty for a scalar. A number is
@@ -32,9 +31,8 @@ struct ResultSchema {
 
   /// The declaration that `name` matches; nullptr when none does.
   const ArrayDeclaration* Find(absl::string_view name) const;
-  /// INTERNAL, naming the array, when one of `chunk` is not declared, has
-  /// another dtype, number of dimensions or fixed length than declared, or
-  /// bytes that do not fit its shape.
+  /// INTERNAL when an array of `chunk` is not declared, or has another dtype or
+  /// number of dimensions than declared.
   absl::Status Check(const Chunk& chunk) const;
 };
 
