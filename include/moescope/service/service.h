@@ -81,6 +81,9 @@ struct ServiceOptions {
 /// Threads: safe.
 class Service {
  public:
+  /// Everything inside; only the implementation knows it.
+  struct State;
+
   /// Opens the data folder, takes up the queue as it was left, starts the
   /// workers. `clock` and `metrics` outlive the service.
   /// Errors: INVALID_ARGUMENT (field named like the flag), NOT_FOUND (model
@@ -155,7 +158,6 @@ class Service {
   void Drain(absl::Duration grace);
 
  private:
-  struct State;
   explicit Service(std::unique_ptr<State> state);
   const std::unique_ptr<State> state_;
 };

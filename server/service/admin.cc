@@ -1,0 +1,118 @@
+// The calls of Service about the server itself.
+#include <map>
+#include <string>
+#include <vector>
+
+#include "moescope/base/blas_core.h"
+#include "moescope/base/status_macros.h"
+#include "moescope/model/compute_info.h"
+#include "server/service/state_internal.h"
+
+namespace moescope {
+namespace {
+
+// Measured once, when first asked for.
+absl::StatusOr<double> GemmGflops(Service::State& state) {
+  const MutexLock lock(state.gemm_mutex);
+  if (!state.gemm_gflops.has_value()) {
+    MOESCOPE_ASSIGN_OR_RETURN(state.gemm_gflops, model::MeasureGemmGflops());
+  }
+  return *state.gemm_gflops;
+}
+
+absl::string_view MetricState(ModelState state) {
+  switch (state) {
+    case ModelState::kUnloaded:
+      return "available";
+    case ModelState::kLoading:
+      return "loading";
+    case ModelState::kReady:
+      return "ready";
+    case ModelState::kUnloading:
+      return "unloading";
+    case ModelState::kFailed:
+      return "failed";
+  }
+  return "failed";
+}
+
+}  // namespace
+
+absl::StatusOr<ServerView> Service::GetServerInfo() {
+  const ServiceOptions& options = state_->options;
+  const RegistryStats registry = state_->registry->stats();
+  const LoadedBlas blas = DescribeLoadedBlas();
+  const model::ComputeInfo compute = model::GetComputeInfo();
+  ServerView view;
+  view.versions["moescope"] = options.version;
+  view.versions["torch"] = compute.torch_version;
+  view.devices.push_back(
+      {state_->device, registry.budget_bytes, registry.reserved_bytes});
+  view.limits["max_tokens"] = options.max_tokens;
+  view.limits["max_queued_jobs"] = options.max_queued_jobs;
+  view.limits["max_job_page_size"] = 1000;
+  view.limits["memory_budget_bytes"] = registry.budget_bytes;
+  view.limits["cache_memory_bytes"] = options.cache_memory_bytes;
+  view.limits["cache_disk_bytes"] = options.cache_disk_bytes;
+  view.features = {"routing_trace", "expert_similarity",
+                   "neuron_weight_statistics", "activation_statistics",
+                   "jobs", "result_cache"};
+  view.numerics_class = state_->numerics_class;
+  view.instruction_set = compute.instruction_set;
+  view.blas_library = blas.library;
+  view.blas_core = blas.core;
+  view.fitting_blas_core = FittingOpenBlasCore(DetectCpuFeatures());
+  view.blas_core_fits = blas.core == view.fitting_blas_core;
+  MOESCOPE_ASSIGN_OR_RETURN(view.gemm_gflops, GemmGflops(*state_));
+  view.threads = state_->pool->num_threads();
+  view.start_time = state_->start_time;
+  MOESCOPE_ASSIGN_OR_RETURN(const std::vector<ModelStatus> models,
+                            state_->registry->List());
+  view.num_models = static_cast<std::int64_t>(models.size());
+  return view;
+}
+
+CacheView Service::GetCacheStats() {
+  const ResultStoreStats stats = state_->results->stats();
+  CacheView view;
+  view.memory_hits = stats.memory_hits;
+  view.disk_hits = stats.disk_hits;
+  view.misses = state_->cache_misses.load();
+  view.joins = state_->cache_joins.load();
+  view.corrupt = stats.corrupt;
+  view.memory_evictions = stats.memory_evictions;
+  view.disk_evictions = stats.disk_evictions;
+  view.memory_bytes = stats.memory_bytes;
+  view.memory_entries = stats.memory_entries;
+  view.memory_limit_bytes = state_->options.cache_memory_bytes;
+  view.disk_bytes = stats.disk_bytes;
+  view.disk_entries = stats.disk_entries;
+  view.disk_limit_bytes = state_->options.cache_disk_bytes;
+  return view;
+}
+
+void Service::PublishMetrics() {
+  std::map<ModelState, std::int64_t> counts;
+  for (const ModelState state :
+       {ModelState::kUnloaded, ModelState::kLoading, ModelState::kReady,
+        ModelState::kUnloading, ModelState::kFailed}) {
+    counts[state] = 0;
+  }
+  const auto models = state_->registry->List();
+  if (models.ok()) {
+    for (const ModelStatus& status : *models) {
+      ++counts[status.state];
+    }
+  }
+  for (const auto& [state, count] : counts) {
+    state_->metrics.SetModelsInState(MetricState(state), count);
+  }
+  const RegistryStats registry = state_->registry->stats();
+  state_->metrics.SetModelResidentBytes(state_->device, "weights",
+                                        registry.reserved_bytes);
+  const ResultStoreStats results = state_->results->stats();
+  state_->metrics.SetCacheBytes("memory", results.memory_bytes);
+  state_->metrics.SetCacheBytes("disk", results.disk_bytes);
+}
+
+}  // namespace moescope

@@ -1,0 +1,158 @@
+// The calls of Service that start analyses.
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+#include "moescope/analysis/catalogue.h"
+#include "moescope/base/error.h"
+#include "moescope/base/sha256.h"
+#include "moescope/base/status_macros.h"
+#include "moescope/base/uuid.h"
+#include "moescope/codec/bytes.h"
+#include "server/service/result_stream_internal.h"
+#include "server/service/state_internal.h"
+
+namespace moescope {
+namespace {
+
+SubmitRequest MakeSubmit(const Service::State& state,
+                         const AnalysisRequest& request,
+                         const PreparedAnalysis& prepared) {
+  SubmitRequest submit;
+  submit.client = request.client;
+  submit.request_id = request.request_id;
+  submit.request_hash = prepared.key;
+  submit.analysis = std::string(spec::AnalysisName(prepared.spec));
+  submit.analysis_version = spec::AnalysisVersion(prepared.spec);
+  submit.spec = codec::EncodeSpec(prepared.spec);
+  submit.key = prepared.key;
+  submit.numerics_class = state.numerics_class;
+  submit.lane = std::string(kComputeLane);
+  submit.affinity = spec::ModelNames(prepared.spec).front();
+  submit.priority = request.priority;
+  submit.deadline = request.deadline;
+  submit.estimated_seconds = prepared.cost.seconds;
+  submit.use_result = request.cache_policy == CachePolicy::kUse ||
+                      request.cache_policy == CachePolicy::kOnly;
+  submit.require_result = request.cache_policy == CachePolicy::kOnly;
+  submit.traceparent = request.traceparent;
+  submit.server_version = state.options.version;
+  if (request.cache_policy == CachePolicy::kBypass) {
+    // A key of its own: neither found by others nor filed under the question.
+    submit.key = Sha256Hex(absl::StrCat(prepared.key, NewUuidV7(absl::Now())));
+    submit.share = false;
+  }
+  return submit;
+}
+
+absl::Status RefuseWhileDraining(const Service::State& state) {
+  if (!state.draining.load()) {
+    return absl::OkStatus();
+  }
+  ErrorDetails details;
+  details.reason = "DRAINING";
+  details.retry_after = absl::Seconds(5);
+  return MakeError(absl::StatusCode::kUnavailable, "the server stops", details);
+}
+
+// Makes the job, and drops a cached row first whose bytes are gone.
+absl::StatusOr<SubmitReply> SubmitJob(Service::State& state,
+                                      const SubmitRequest& submit,
+                                      bool has_sealed) {
+  if (submit.use_result && !has_sealed &&
+      state.store->GetResult(submit.key).ok()) {
+    ForgetResult(state, submit.key);
+  }
+  absl::StatusOr<SubmitReply> reply =
+      state.store->Submit(submit, state.clock.Now());
+  if (!reply.ok()) {
+    if (absl::IsResourceExhausted(reply.status())) {
+      state.metrics.JobRejected(GetErrorDetails(reply.status()).reason);
+    }
+    return reply;
+  }
+  if (reply->outcome == SubmitOutcome::kJoined) {
+    state.cache_joins.fetch_add(1);
+    state.metrics.CacheRequest("disk", "join");
+  } else if (reply->outcome == SubmitOutcome::kQueued) {
+    state.cache_misses.fetch_add(1);
+    state.metrics.CacheRequest("disk", "miss");
+  } else if (reply->outcome == SubmitOutcome::kCached) {
+    state.metrics.CacheRequest("disk", "hit");
+  }
+  return reply;
+}
+
+}  // namespace
+
+const std::vector<spec::AnalysisInfo>& Service::ListAnalyses() const {
+  return analysis::Catalogue();
+}
+
+absl::StatusOr<std::vector<FitView>> Service::ListFits(
+    absl::string_view analysis_name) {
+  MOESCOPE_ASSIGN_OR_RETURN(const spec::AnalysisSpec defaults,
+                            spec::DefaultSpec(analysis_name));
+  MOESCOPE_ASSIGN_OR_RETURN(const std::vector<ModelStatus> models,
+                            state_->registry->List());
+  std::vector<FitView> fits;
+  for (const ModelStatus& status : models) {
+    const auto checkpoint = state_->registry->OpenCheckpoint(status.name);
+    if (!checkpoint.ok()) {
+      fits.push_back({status.name, checkpoint.status()});
+      continue;
+    }
+    spec::AnalysisSpec spec = defaults;
+    if (spec::TokenInput* const input = spec::MutableTokenInput(spec)) {
+      input->ids = {0};
+      input->lengths = {1};
+    }
+    fits.push_back({status.name,
+                    spec::Normalise(analysis::FactsOf(**checkpoint, status.name),
+                                    nullptr, {}, spec)});
+  }
+  return fits;
+}
+
+absl::StatusOr<SubmittedAnalysis> Service::Submit(AnalysisRequest request) {
+  MOESCOPE_RETURN_IF_ERROR(RefuseWhileDraining(*state_));
+  MOESCOPE_ASSIGN_OR_RETURN(PreparedAnalysis prepared, Prepare(request));
+  const SubmitRequest submit = MakeSubmit(*state_, request, prepared);
+  MOESCOPE_ASSIGN_OR_RETURN(SubmitReply reply,
+                            SubmitJob(*state_, submit, prepared.cached));
+  prepared.cached = reply.outcome == SubmitOutcome::kCached;
+  return SubmittedAnalysis{std::move(reply.job), std::move(prepared)};
+}
+
+absl::StatusOr<std::unique_ptr<ResultStream>> Service::Run(
+    AnalysisRequest request) {
+  MOESCOPE_RETURN_IF_ERROR(RefuseWhileDraining(*state_));
+  MOESCOPE_ASSIGN_OR_RETURN(PreparedAnalysis prepared, Prepare(request));
+  const bool may_use = request.cache_policy == CachePolicy::kUse ||
+                       request.cache_policy == CachePolicy::kOnly;
+  if (may_use && prepared.cached) {
+    // A hit needs no job: nothing is written.
+    MOESCOPE_ASSIGN_OR_RETURN(const ResultRow row,
+                              state_->store->GetResult(prepared.key));
+    const std::int64_t memory_hits = state_->results->stats().memory_hits;
+    auto stream = OpenFinished(*state_, row, 0);
+    if (stream.ok()) {
+      const bool from_memory =
+          state_->results->stats().memory_hits > memory_hits;
+      state_->metrics.CacheRequest(from_memory ? "memory" : "disk", "hit");
+      return stream;
+    }
+    // Damaged: it was forgotten; compute it again.
+    prepared.cached = false;
+  }
+  SubmitRequest submit = MakeSubmit(*state_, request, prepared);
+  submit.caller_expires = state_->clock.Now() + kCallerLease;
+  MOESCOPE_ASSIGN_OR_RETURN(const SubmitReply reply,
+                            SubmitJob(*state_, submit, prepared.cached));
+  return FollowJob(*state_, reply.job,
+                   reply.outcome != SubmitOutcome::kRepeated, 0);
+}
+
+}  // namespace moescope

@@ -1,0 +1,131 @@
+// The calls of Service about jobs and results.
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+#include "moescope/base/error.h"
+#include "moescope/base/status_macros.h"
+#include "server/service/result_stream_internal.h"
+#include "server/service/state_internal.h"
+
+namespace moescope {
+namespace {
+
+// The live job that makes result `key`.
+absl::StatusOr<JobRecord> LiveJobOf(JobStore& store, absl::string_view key) {
+  for (const JobState state : {JobState::kRunning, JobState::kQueued}) {
+    JobFilter filter;
+    filter.state = state;
+    std::string token;
+    do {
+      MOESCOPE_ASSIGN_OR_RETURN(const JobPage page,
+                                store.ListJobs(filter, 1000, token));
+      for (const JobRecord& job : page.jobs) {
+        if (job.key == key) {
+          return job;
+        }
+      }
+      token = page.next_page_token;
+    } while (!token.empty());
+  }
+  return FieldError(absl::StatusCode::kNotFound, "name",
+                    absl::StrCat("there is no result \"", key,
+                                 "\": unknown or evicted"),
+                    "RESULT_NOT_FOUND");
+}
+
+absl::Status CheckFirstChunk(std::int64_t first_chunk) {
+  if (first_chunk < 0) {
+    return InvalidField("first_chunk",
+                        absl::StrCat(first_chunk, " is negative"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<JobRecord> Service::GetJob(absl::string_view id) {
+  return state_->store->GetJob(id);
+}
+
+absl::StatusOr<JobPage> Service::ListJobs(const JobFilter& filter,
+                                          std::int64_t page_size,
+                                          absl::string_view page_token) {
+  return state_->store->ListJobs(filter, page_size, page_token);
+}
+
+absl::StatusOr<JobRecord> Service::CancelJob(absl::string_view id) {
+  return state_->store->CancelJob(
+      id, absl::CancelledError("the client cancelled the job"),
+      state_->clock.Now());
+}
+
+absl::StatusOr<JobRecord> Service::WatchJob(absl::string_view id,
+                                            std::int64_t after_sequence,
+                                            absl::Duration timeout,
+                                            const RunContext& context) {
+  constexpr absl::Duration kLook = absl::Milliseconds(100);
+  const absl::Time end = absl::Now() + timeout;
+  for (;;) {
+    const std::int64_t version = state_->notifier.version();
+    MOESCOPE_ASSIGN_OR_RETURN(JobRecord job, state_->store->GetJob(id));
+    if (job.sequence > after_sequence || absl::Now() >= end) {
+      return job;
+    }
+    // A change by another process gives no hint, so the wait is short.
+    const absl::Time look_again =
+        std::min(end, absl::Now() + absl::Seconds(1));
+    while (absl::Now() < look_again &&
+           state_->notifier.WaitFor(version, kLook) == version) {
+      MOESCOPE_RETURN_IF_ERROR(context.Check());
+    }
+    MOESCOPE_RETURN_IF_ERROR(context.Check());
+  }
+}
+
+absl::StatusOr<ResultView> Service::GetResult(absl::string_view name) {
+  const auto row = state_->store->GetResult(name);
+  if (row.ok()) {
+    return ViewOf(*row);
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(const JobRecord job,
+                            LiveJobOf(*state_->store, name));
+  ResultView view;
+  view.name = job.key;
+  if (!job.execution_id.empty()) {
+    MOESCOPE_ASSIGN_OR_RETURN(const ExecutionRecord execution,
+                              state_->store->GetExecution(job.execution_id));
+    view.chunks = execution.committed.records;
+    view.size_bytes = execution.committed.bytes;
+    view.digest = execution.committed.digest;
+  }
+  return view;
+}
+
+absl::StatusOr<std::unique_ptr<ResultStream>> Service::ReadResult(
+    absl::string_view name, std::int64_t first_chunk) {
+  MOESCOPE_RETURN_IF_ERROR(CheckFirstChunk(first_chunk));
+  const auto row = state_->store->GetResult(name);
+  if (row.ok()) {
+    return OpenFinished(*state_, *row, first_chunk);
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(const JobRecord job,
+                            LiveJobOf(*state_->store, name));
+  return FollowJob(*state_, job, /*owns_job=*/false, first_chunk);
+}
+
+absl::StatusOr<std::unique_ptr<ResultStream>> Service::ReadJobResult(
+    absl::string_view job_id, std::int64_t first_chunk) {
+  MOESCOPE_RETURN_IF_ERROR(CheckFirstChunk(first_chunk));
+  MOESCOPE_ASSIGN_OR_RETURN(const JobRecord job, state_->store->GetJob(job_id));
+  // A direct call whose connection was lost is taken up again: its caller is
+  // back.
+  const bool owns_job =
+      job.caller_expires.has_value() && !IsFinished(job.state);
+  return FollowJob(*state_, job, owns_job, first_chunk);
+}
+
+}  // namespace moescope

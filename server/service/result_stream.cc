@@ -1,0 +1,266 @@
+#include "moescope/service/result_stream.h"
+
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "moescope/base/error.h"
+#include "moescope/base/log.h"
+#include "moescope/base/status_macros.h"
+#include "moescope/codec/bytes.h"
+#include "server/service/result_stream_internal.h"
+
+namespace moescope {
+namespace {
+
+// How long a wait may take before the caller's context is looked at.
+constexpr absl::Duration kLook = absl::Milliseconds(50);
+
+absl::Status DrainingError() {
+  ErrorDetails details;
+  details.reason = "DRAINING";
+  details.retry_after = absl::Seconds(5);
+  return MakeError(absl::StatusCode::kUnavailable,
+                   "the server stops; the job is kept and goes on when it is "
+                   "back",
+                   details);
+}
+
+LogExtent ExtentOf(const Committed& committed) {
+  return {committed.records, committed.bytes, committed.digest};
+}
+
+// Renews the caller's lease on a job of a direct call.
+void Touch(ResultStream::State& state) {
+  const absl::Time now = state.service.clock.Now();
+  if (!state.owns_job || now - state.touched < kCallerLease / 8) {
+    return;
+  }
+  state.touched = now;
+  const absl::Status status =
+      state.service.store->TouchCaller(state.job_id, now + kCallerLease, now);
+  if (!status.ok()) {
+    Log(LogLevel::kWarning, "touch_caller_failed",
+        {{"job", state.job_id}, {"error", status.ToString()}});
+  }
+}
+
+absl::Status OpenSealedLog(ResultStream::State& state,
+                           const std::string& key) {
+  MOESCOPE_ASSIGN_OR_RETURN(const ResultRow row,
+                            state.service.store->GetResult(key));
+  auto reader = state.service.results->OpenSealed(row.key, ExtentOf(row),
+                                                  state.next_chunk);
+  if (!reader.ok()) {
+    if (absl::IsDataLoss(reader.status()) || absl::IsNotFound(reader.status())) {
+      ForgetResult(state.service, row.key);
+    }
+    return reader.status();
+  }
+  state.reader = *std::move(reader);
+  state.sealed = true;
+  return absl::OkStatus();
+}
+
+// Lets the reader see what the running execution has committed.
+absl::Status FollowRunning(ResultStream::State& state,
+                           const Committed& committed) {
+  if (state.reader != nullptr && state.fence == committed.fence) {
+    return state.reader->ExtendTo(ExtentOf(committed));
+  }
+  // Another attempt writes under another fence, with the same prefix.
+  MOESCOPE_ASSIGN_OR_RETURN(
+      state.reader,
+      state.service.results->OpenRunning(state.key, committed.fence,
+                                         ExtentOf(committed),
+                                         state.next_chunk));
+  state.fence = committed.fence;
+  return absl::OkStatus();
+}
+
+// Looks at the job; true when there may be something new to read.
+absl::StatusOr<bool> LookAtJob(ResultStream::State& state) {
+  MOESCOPE_ASSIGN_OR_RETURN(const JobRecord job,
+                            state.service.store->GetJob(state.job_id));
+  if (job.state == JobState::kSucceeded) {
+    state.owns_job = false;
+    MOESCOPE_RETURN_IF_ERROR(OpenSealedLog(
+        state, job.result_key.empty() ? state.key : job.result_key));
+    return true;
+  }
+  if (IsFinished(job.state)) {
+    state.owns_job = false;
+    return job.error.ok() ? absl::NotFoundError(absl::StrCat(
+                                "job ", job.id, " has expired"))
+                          : job.error;
+  }
+  if (job.execution_id.empty()) {
+    return false;
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const ExecutionRecord execution,
+      state.service.store->GetExecution(job.execution_id));
+  if (execution.committed.records > state.next_chunk) {
+    const absl::Status status = FollowRunning(state, execution.committed);
+    if (status.ok()) {
+      return true;
+    }
+    // The log was moved or taken over between two looks: look again.
+    state.reader = nullptr;
+    state.fence = 0;
+    if (!absl::IsNotFound(status)) {
+      return status;
+    }
+  }
+  if (state.service.draining.load() && execution.state == JobState::kQueued) {
+    return DrainingError();
+  }
+  return false;
+}
+
+absl::Status WaitForMore(ResultStream::State& state,
+                         const RunContext& context) {
+  for (;;) {
+    MOESCOPE_RETURN_IF_ERROR(context.Check());
+    // Asked for before looking, so that no change is missed.
+    const std::int64_t version = state.service.notifier.version();
+    Touch(state);
+    MOESCOPE_ASSIGN_OR_RETURN(const bool more, LookAtJob(state));
+    if (more) {
+      return absl::OkStatus();
+    }
+    // The store is asked again at least every second; the context sooner.
+    for (int i = 0; i < 20; ++i) {
+      if (state.service.notifier.WaitFor(version, kLook) != version) {
+        break;
+      }
+      MOESCOPE_RETURN_IF_ERROR(context.Check());
+    }
+  }
+}
+
+}  // namespace
+
+LogExtent ExtentOf(const ResultRow& row) {
+  return {row.records, row.bytes, row.digest};
+}
+
+void ForgetResult(Service::State& state, absl::string_view key) {
+  state.metrics.CacheRequest("disk", "corrupt");
+  Log(LogLevel::kWarning, "result_forgotten", {{"key", key}});
+  absl::Status status = state.store->DeleteResult(key);
+  status.Update(state.results->Remove(key));
+  if (!status.ok()) {
+    Log(LogLevel::kError, "forget_result_failed",
+        {{"key", key}, {"error", status.ToString()}});
+  }
+}
+
+absl::StatusOr<ResultView> ViewOf(const ResultRow& row) {
+  ResultView view;
+  view.name = row.key;
+  view.complete = true;
+  view.chunks = row.records;
+  view.size_bytes = row.bytes;
+  view.digest = row.digest;
+  MOESCOPE_ASSIGN_OR_RETURN(view.provenance,
+                            codec::DecodeProvenance(row.provenance));
+  return view;
+}
+
+absl::StatusOr<std::unique_ptr<ResultStream>> OpenFinished(
+    Service::State& service, const ResultRow& row, std::int64_t first_chunk) {
+  auto state = std::make_unique<ResultStream::State>(service);
+  state->key = row.key;
+  state->next_chunk = first_chunk;
+  MOESCOPE_RETURN_IF_ERROR(OpenSealedLog(*state, row.key));
+  return std::make_unique<ResultStream>(std::move(state));
+}
+
+std::unique_ptr<ResultStream> FollowJob(Service::State& service,
+                                        const JobRecord& job, bool owns_job,
+                                        std::int64_t first_chunk) {
+  auto state = std::make_unique<ResultStream::State>(service);
+  state->key = job.key;
+  state->job_id = job.id;
+  state->owns_job = owns_job;
+  state->next_chunk = first_chunk;
+  state->touched = service.clock.Now();
+  return std::make_unique<ResultStream>(std::move(state));
+}
+
+ResultStream::ResultStream(std::unique_ptr<State> state)
+    : state_(std::move(state)) {}
+
+ResultStream::~ResultStream() {
+  if (!state_->owns_job) {
+    return;
+  }
+  const absl::Time now = state_->service.clock.Now();
+  const absl::Status status = state_->service.store->TouchCaller(
+      state_->job_id, now + kCallerGrace, now);
+  if (!status.ok() && !absl::IsNotFound(status)) {
+    Log(LogLevel::kWarning, "touch_caller_failed",
+        {{"job", state_->job_id}, {"error", status.ToString()}});
+  }
+}
+
+const std::string& ResultStream::key() const { return state_->key; }
+
+const std::string& ResultStream::job_id() const { return state_->job_id; }
+
+std::int64_t ResultStream::next_chunk() const { return state_->next_chunk; }
+
+absl::StatusOr<std::optional<spec::Chunk>> ResultStream::Next(
+    const RunContext& context) {
+  State& state = *state_;
+  while (!state.at_end) {
+    MOESCOPE_RETURN_IF_ERROR(context.Check());
+    Touch(state);
+    if (state.reader != nullptr) {
+      MOESCOPE_ASSIGN_OR_RETURN(
+          const std::optional<absl::string_view> record, state.reader->Next());
+      if (record.has_value()) {
+        ++state.next_chunk;
+        MOESCOPE_ASSIGN_OR_RETURN(spec::Chunk chunk,
+                                  codec::DecodeChunk(*record));
+        return std::optional<spec::Chunk>(std::move(chunk));
+      }
+      if (state.sealed) {
+        state.at_end = true;
+        break;
+      }
+    }
+    MOESCOPE_RETURN_IF_ERROR(WaitForMore(state, context));
+  }
+  return std::optional<spec::Chunk>();
+}
+
+absl::StatusOr<ResultView> ResultStream::Info() const {
+  const auto row = state_->service.store->GetResult(state_->key);
+  if (row.ok()) {
+    return ViewOf(*row);
+  }
+  ResultView view;
+  view.name = state_->key;
+  view.chunks = state_->next_chunk;
+  return view;
+}
+
+void ResultStream::Cancel() {
+  if (!state_->owns_job) {
+    return;
+  }
+  state_->owns_job = false;
+  const auto job = state_->service.store->CancelJob(
+      state_->job_id, absl::CancelledError("the client cancelled the call"),
+      state_->service.clock.Now());
+  if (!job.ok()) {
+    Log(LogLevel::kWarning, "cancel_failed",
+        {{"job", state_->job_id}, {"error", job.status().ToString()}});
+  }
+}
+
+}  // namespace moescope

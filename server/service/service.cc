@@ -1,0 +1,177 @@
+#include "moescope/service/service.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "moescope/analysis/catalogue.h"
+#include "moescope/base/error.h"
+#include "moescope/base/file.h"
+#include "moescope/base/log.h"
+#include "moescope/base/status_macros.h"
+#include "moescope/base/uuid.h"
+#include "moescope/jobs/sqlite_job_store.h"
+#include "moescope/model/model.h"
+#include "server/service/state_internal.h"
+
+namespace moescope {
+namespace {
+
+std::int64_t PhysicalMemoryBytes() {
+  return static_cast<std::int64_t>(::sysconf(_SC_PHYS_PAGES)) *
+         ::sysconf(_SC_PAGESIZE);
+}
+
+absl::Status OpenStores(Service::State& state) {
+  const ServiceOptions& options = state.options;
+  SqliteJobStoreOptions store;
+  store.path = absl::StrCat(options.data_dir, "/jobs.sqlite");
+  store.limits.max_queued_jobs = options.max_queued_jobs;
+  store.notifier = &state.notifier;
+  store.metrics = &state.metrics;
+  MOESCOPE_ASSIGN_OR_RETURN(state.store, OpenSqliteJobStore(std::move(store)));
+
+  ResultStore::Options results;
+  results.dir = absl::StrCat(options.data_dir, "/results");
+  results.memory_bytes = options.cache_memory_bytes;
+  results.disk_bytes = options.cache_disk_bytes;
+  MOESCOPE_ASSIGN_OR_RETURN(
+      state.results, ResultStore::Open(std::move(results), state.clock));
+  return absl::OkStatus();
+}
+
+absl::Status OpenRegistry(Service::State& state) {
+  const ServiceOptions& options = state.options;
+  MOESCOPE_ASSIGN_OR_RETURN(state.device,
+                            model::ResolveDevice(options.device));
+  state.numerics_class = model::NumericsClass(state.device);
+  // Four fifths: the rest is for the system and the page cache.
+  state.memory_budget_bytes = options.memory_budget_bytes > 0
+                                  ? options.memory_budget_bytes
+                                  : PhysicalMemoryBytes() / 5 * 4;
+  ModelRegistry::Options registry;
+  registry.device = state.device;
+  registry.memory_budget_bytes = state.memory_budget_bytes;
+  registry.threads = state.pool->num_threads();
+  state.registry = std::make_unique<ModelRegistry>(
+      registry, MakeFolderModelSource(options.model_root, state.device),
+      state.clock);
+  state.metrics.SetDeviceBudgetBytes(state.device, state.memory_budget_bytes);
+  // Fails now, with a clear word, when the model root is no folder.
+  return state.registry->List().status();
+}
+
+absl::Status StartWorkers(Service::State& state) {
+  WorkerPoolOptions options;
+  options.owner = NewUuidV7(state.clock.Now());
+  options.lanes[std::string(kComputeLane)] =
+      std::max(1, state.options.workers);
+  options.lanes[std::string(kLoadLane)] = 1;
+  options.numerics_classes = {state.numerics_class};
+  for (const spec::AnalysisInfo& info : analysis::Catalogue()) {
+    options.analyses.push_back({info.name, info.version});
+  }
+  options.analyses.push_back({std::string(kLoadModelJob), 1});
+  options.warm = [&state] {
+    std::vector<std::string> names;
+    const auto models = state.registry->List();
+    if (models.ok()) {
+      for (const ModelStatus& status : *models) {
+        if (status.state == ModelState::kReady) {
+          names.push_back(status.name);
+        }
+      }
+    }
+    return names;
+  };
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const std::int64_t requeued,
+      state.store->RequeueOwnedByOthers(options.owner, state.clock.Now()));
+  if (requeued > 0) {
+    state.metrics.JobsRecovered(requeued);
+    Log(LogLevel::kInfo, "jobs_recovered", {{"executions", requeued}});
+  }
+  state.executor = MakeExecutor(state);
+  state.workers = std::make_unique<WorkerPool>(
+      std::move(options), *state.store, *state.executor, state.notifier,
+      state.clock, state.metrics);
+  state.workers->Start();
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<DataDirLock>> DataDirLock::Take(
+    const std::string& data_dir) {
+  const std::string path = absl::StrCat(data_dir, "/lock");
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0) {
+    return ErrnoStatus(errno, path);
+  }
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    ::close(fd);
+    return FieldError(absl::StatusCode::kFailedPrecondition, "data_dir",
+                      absl::StrCat("\"", data_dir,
+                                   "\" is in use by another server"),
+                      "DATA_DIR_IN_USE");
+  }
+  return std::unique_ptr<DataDirLock>(new DataDirLock(fd));
+}
+
+DataDirLock::~DataDirLock() { ::close(fd_); }
+
+Service::State::~State() {
+  maintenance_stop.Cancel(absl::CancelledError("the server stops"));
+  if (maintenance.joinable()) {
+    maintenance.join();
+  }
+  if (workers != nullptr) {
+    workers->Stop();
+  }
+}
+
+absl::StatusOr<std::unique_ptr<Service>> Service::Create(ServiceOptions options,
+                                                         Clock& clock,
+                                                         Metrics& metrics) {
+  if (options.model_root.empty()) {
+    return InvalidField("model_root", "is empty: name the folder of models");
+  }
+  if (options.data_dir.empty()) {
+    return InvalidField("data_dir", "is empty: name a folder to keep jobs in");
+  }
+  auto state = std::make_unique<State>(std::move(options), clock, metrics);
+  MOESCOPE_RETURN_IF_ERROR(MakeDirectories(state->options.data_dir));
+  MOESCOPE_ASSIGN_OR_RETURN(state->lock,
+                            DataDirLock::Take(state->options.data_dir));
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  state->pool = std::make_unique<ThreadPool>(
+      state->options.threads > 0 ? state->options.threads : std::max(1, cores));
+  MOESCOPE_RETURN_IF_ERROR(OpenRegistry(*state));
+  MOESCOPE_RETURN_IF_ERROR(OpenStores(*state));
+  MOESCOPE_RETURN_IF_ERROR(StartWorkers(*state));
+  state->maintenance =
+      std::thread([raw = state.get()] { RunMaintenance(*raw); });
+  return std::unique_ptr<Service>(new Service(std::move(state)));
+}
+
+Service::Service(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Service::~Service() = default;
+
+void Service::Drain(absl::Duration grace) {
+  state_->draining.store(true);
+  state_->metrics.SetDraining(true);
+  state_->workers->Drain(grace);
+  state_->notifier.Notify();
+}
+
+}  // namespace moescope

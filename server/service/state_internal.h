@@ -1,0 +1,115 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/time/time.h"
+
+#include "moescope/base/clock.h"
+#include "moescope/base/mutex.h"
+#include "moescope/base/thread_pool.h"
+#include "moescope/jobs/change_notifier.h"
+#include "moescope/jobs/job_store.h"
+#include "moescope/jobs/worker_pool.h"
+#include "moescope/registry/model_registry.h"
+#include "moescope/results/result_store.h"
+#include "moescope/service/service.h"
+#include "moescope/telemetry/metrics.h"
+
+namespace moescope {
+
+/// Name of the job that makes a model resident; no analysis has it.
+inline constexpr absl::string_view kLoadModelJob = "load_model";
+/// Lanes of the worker pool.
+inline constexpr absl::string_view kComputeLane = "compute";
+inline constexpr absl::string_view kLoadLane = "io";
+/// A direct call's job outlives a lost caller by this.
+inline constexpr absl::Duration kCallerGrace = absl::Seconds(30);
+/// While the caller is there its job is good for this long; renewed well
+/// before. Longer than the grace, since a client may be slow to take a chunk.
+inline constexpr absl::Duration kCallerLease = absl::Minutes(2);
+
+/// Takes `<data_dir>/lock` for this process, for as long as it lives.
+class DataDirLock {
+ public:
+  /// Errors: FAILED_PRECONDITION DATA_DIR_IN_USE.
+  static absl::StatusOr<std::unique_ptr<DataDirLock>> Take(
+      const std::string& data_dir);
+  ~DataDirLock();
+  DataDirLock(const DataDirLock&) = delete;
+  DataDirLock& operator=(const DataDirLock&) = delete;
+
+ private:
+  explicit DataDirLock(int fd) : fd_(fd) {}
+  const int fd_;
+};
+
+/// What the use cases share. Members are destroyed in the reverse order: the
+/// workers first.
+struct Service::State {
+  State(ServiceOptions options_in, Clock& clock_in, Metrics& metrics_in)
+      : options(std::move(options_in)), clock(clock_in), metrics(metrics_in) {}
+  ~State();
+
+  const ServiceOptions options;
+  Clock& clock;
+  Metrics& metrics;
+  const absl::Time start_time = clock.Now();
+  std::string device;
+  std::string numerics_class;
+  std::int64_t memory_budget_bytes = 0;
+  std::unique_ptr<DataDirLock> lock;
+  std::unique_ptr<ThreadPool> pool;
+  ChangeNotifier notifier;
+  std::unique_ptr<JobStore> store;
+  std::unique_ptr<ResultStore> results;
+  std::unique_ptr<ModelRegistry> registry;
+  std::atomic<std::int64_t> cache_joins{0};
+  std::atomic<std::int64_t> cache_misses{0};
+  std::atomic<bool> draining{false};
+
+  Mutex gemm_mutex;
+  std::optional<double> gemm_gflops ABSL_GUARDED_BY(gemm_mutex);
+
+  std::unique_ptr<Executor> executor;
+  std::unique_ptr<WorkerPool> workers;
+
+  CancellationToken maintenance_stop;
+  std::thread maintenance;
+};
+
+/// The work of an execution: analyses and model loads.
+std::unique_ptr<Executor> MakeExecutor(Service::State& state);
+
+/// Tokenises `input` for `model` into ids and lengths.
+absl::StatusOr<spec::TokenInput> TokeniseDocuments(
+    const model::Checkpoint& checkpoint, const spec::DocumentInput& input);
+
+/// The key of a normalised Spec over models with these identities.
+std::string ComputeKey(const spec::AnalysisSpec& spec,
+                       const std::vector<std::string>& identities,
+                       const std::string& numerics_class);
+
+/// Identities of the models that `spec` names, its own first.
+absl::StatusOr<std::vector<std::string>> ModelIdentities(
+    Service::State& state, const spec::AnalysisSpec& spec);
+
+/// The row of a finished result as an extent of its log.
+LogExtent ExtentOf(const ResultRow& row);
+
+/// Forgets a result whose bytes are damaged or gone, so that it is computed
+/// again.
+void ForgetResult(Service::State& state, absl::string_view key);
+
+/// Removes leftovers and keeps the disk limit, once a minute; see
+/// maintenance.cc.
+void RunMaintenance(Service::State& state);
+
+}  // namespace moescope
