@@ -111,7 +111,7 @@ class ModelRegistry {
     int threads = 1;
   };
 
-  /// `clock` must outlive the registry.
+  /// `clock` must outlive the registry and its handles.
   ModelRegistry(Options options, std::unique_ptr<ModelSource> source,
                 Clock& clock);
   /// Cancels running loads and waits for them. No call may be in progress.

@@ -1,0 +1,303 @@
+#include "moescope/registry/model_registry.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "moescope/base/error.h"
+#include "moescope/base/status_macros.h"
+#include "server/registry/registry_state_internal.h"
+
+namespace moescope {
+namespace {
+
+absl::Status InUse(absl::string_view name, absl::string_view by) {
+  ErrorDetails details;
+  details.reason = "MODEL_IN_USE";
+  details.metadata = {{"model", std::string(name)}};
+  return MakeError(
+      absl::StatusCode::kFailedPrecondition,
+      absl::StrCat("model \"", name, "\" can't be unloaded: ", by), details);
+}
+
+}  // namespace
+
+absl::string_view ModelStateName(ModelState state) {
+  switch (state) {
+    case ModelState::kUnloaded:
+      return "UNLOADED";
+    case ModelState::kLoading:
+      return "LOADING";
+    case ModelState::kReady:
+      return "READY";
+    case ModelState::kUnloading:
+      return "UNLOADING";
+    case ModelState::kFailed:
+      return "FAILED";
+  }
+  return "UNKNOWN";
+}
+
+ModelHandle::ModelHandle(std::shared_ptr<const Pin> pin)
+    : pin_(std::move(pin)) {}
+const model::Model& ModelHandle::operator*() const { return pin_->model(); }
+
+ModelRegistry::ModelRegistry(Options options,
+                             std::unique_ptr<ModelSource> source, Clock& clock)
+    : state_(std::make_shared<State>(std::move(options), std::move(source),
+                                     clock)) {}
+
+ModelRegistry::~ModelRegistry() {
+  std::vector<State::Loader> loaders;
+  {
+    const MutexLock lock(state_->mutex);
+    for (const internal::ResidentPtr& resident : state_->residents) {
+      resident->token->Cancel(absl::CancelledError("shutting down"));
+    }
+    loaders.swap(state_->loaders);
+  }
+  for (State::Loader& loader : loaders) {
+    loader.thread.join();
+  }
+}
+
+const std::string& ModelRegistry::device() const {
+  return state_->options.device;
+}
+
+internal::ResidentPtr ModelRegistry::State::Find(absl::string_view name) const {
+  for (const ResidentPtr& resident : residents) {
+    if (name == resident->name && !resident->retired &&
+        resident->state != ModelState::kUnloading) {
+      return resident;
+    }
+  }
+  return nullptr;
+}
+
+ModelStatus ModelRegistry::State::StatusOf(const std::string& name) const {
+  ModelStatus status;
+  status.name = name;
+  const auto memory = memories.find(name);
+  if (memory != memories.end()) {
+    status.error = memory->second.error;
+    status.load_time = memory->second.load_time;
+    status.last_used = memory->second.last_used;
+    if (!status.error.ok()) {
+      status.state = ModelState::kFailed;
+    }
+  }
+  const ResidentPtr current = Find(name);
+  for (const ResidentPtr& resident : residents) {
+    if (resident->name != name) {
+      continue;
+    }
+    status.reserved_bytes += resident->bytes;
+    status.pins += resident->pins;
+    if (resident == current || current == nullptr) {
+      status.state = resident->state;
+      status.error = absl::OkStatus();
+      status.last_used = resident->last_used;
+      status.progress = resident->state == ModelState::kLoading
+                            ? resident->progress
+                            : Progress();
+    }
+  }
+  return status;
+}
+
+absl::StatusOr<std::vector<ModelStatus>> ModelRegistry::List() const {
+  MOESCOPE_ASSIGN_OR_RETURN(const std::vector<model::ModelFolder> folders,
+                            state_->source->List());
+  std::set<std::string> names;
+  for (const model::ModelFolder& folder : folders) {
+    names.insert(folder.name);
+  }
+  const MutexLock lock(state_->mutex);
+  for (const internal::ResidentPtr& resident : state_->residents) {
+    names.insert(resident->name);
+  }
+  std::vector<ModelStatus> list;
+  for (const std::string& name : names) {
+    list.push_back(state_->StatusOf(name));
+  }
+  return list;
+}
+
+absl::StatusOr<ModelStatus> ModelRegistry::Get(absl::string_view name) const {
+  MOESCOPE_ASSIGN_OR_RETURN(const model::ModelFolder folder,
+                            state_->source->Resolve(name));
+  const MutexLock lock(state_->mutex);
+  return state_->StatusOf(folder.name);
+}
+
+absl::StatusOr<std::shared_ptr<const model::Checkpoint>>
+ModelRegistry::State::OpenCheckpoint(const model::ModelFolder& folder) {
+  // Before the files are read: a change in between is seen next time.
+  MOESCOPE_ASSIGN_OR_RETURN(const std::string fingerprint,
+                            source->Fingerprint(folder));
+  {
+    const MutexLock lock(mutex);
+    const auto found = checkpoints.find(folder.name);
+    if (found != checkpoints.end() &&
+        found->second.fingerprint == fingerprint) {
+      return found->second.checkpoint;
+    }
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(std::shared_ptr<const model::Checkpoint> opened,
+                            source->Open(folder));
+  const MutexLock lock(mutex);
+  OpenedCheckpoint& entry = checkpoints[folder.name];
+  // One object for all: its address tells whether a resident model is current.
+  if (entry.checkpoint == nullptr || entry.fingerprint != fingerprint) {
+    ++stats.checkpoints_opened;
+    entry.fingerprint = fingerprint;
+    entry.checkpoint = std::move(opened);
+  }
+  return entry.checkpoint;
+}
+
+absl::StatusOr<std::shared_ptr<const model::Checkpoint>>
+ModelRegistry::OpenCheckpoint(absl::string_view name) {
+  MOESCOPE_ASSIGN_OR_RETURN(const model::ModelFolder folder,
+                            state_->source->Resolve(name));
+  return state_->OpenCheckpoint(folder);
+}
+
+absl::StatusOr<internal::ResidentPtr> ModelRegistry::State::Join(
+    const std::string& name,
+    const std::shared_ptr<const model::Checkpoint>& checkpoint,
+    std::int64_t needed_bytes, const RunContext& context,
+    ResidentPtr& outdated) {
+  ResidentPtr resident = Find(name);
+  while (resident != nullptr && resident->state == ModelState::kLoading &&
+         resident->token->cancelled()) {
+    // Its last waiter has left; it ends soon.
+    MOESCOPE_RETURN_IF_ERROR(context.Check());
+    changed.WaitFor(mutex, internal::kLookInterval);
+    resident = Find(name);
+  }
+  if (resident != nullptr && resident->checkpoint != checkpoint) {
+    resident->retired = true;
+    ++stats.evictions_changed;
+    if (IsLeftover(*resident)) {
+      resident->state = ModelState::kUnloading;
+      outdated = resident;
+    }
+    resident = nullptr;
+  }
+  if (resident == nullptr) {
+    MOESCOPE_ASSIGN_OR_RETURN(resident,
+                              StartLoad(name, checkpoint, needed_bytes));
+  } else if (resident->state == ModelState::kLoading) {
+    ++stats.loads_joined;
+  }
+  ++resident->waiters;
+  return resident;
+}
+
+absl::StatusOr<ModelHandle> ModelRegistry::Acquire(absl::string_view name,
+                                                   const RunContext& context) {
+  State& state = *state_;
+  MOESCOPE_RETURN_IF_ERROR(context.Check());
+  MOESCOPE_ASSIGN_OR_RETURN(const model::ModelFolder folder,
+                            state.source->Resolve(name));
+  MOESCOPE_ASSIGN_OR_RETURN(const auto checkpoint,
+                            state.OpenCheckpoint(folder));
+  const model::MemoryEstimate estimate = state.source->Estimate(*checkpoint);
+  const std::int64_t needed = estimate.weight_bytes + estimate.workspace_bytes;
+  internal::ResidentPtr outdated;
+  absl::StatusOr<internal::ResidentPtr> joined = [&] {
+    const MutexLock lock(state.mutex);
+    return state.Join(folder.name, checkpoint, needed, context, outdated);
+  }();
+  if (outdated != nullptr) {
+    state.Free({outdated});
+  }
+  MOESCOPE_RETURN_IF_ERROR(joined.status());
+  const internal::ResidentPtr& resident = *joined;
+  MOESCOPE_RETURN_IF_ERROR(state.WaitUntilReady(resident, context));
+  std::shared_ptr<const model::Model> model;
+  {
+    const MutexLock lock(state.mutex);
+    resident->last_used = state.clock.Now();
+    model = resident->model;
+  }
+  return ModelHandle(
+      std::make_shared<const ModelHandle::Pin>(state_, resident, model));
+}
+
+absl::Status ModelRegistry::Load(absl::string_view name,
+                                 const RunContext& context) {
+  return Acquire(name, context).status();
+}
+
+absl::Status ModelRegistry::Unload(absl::string_view name) {
+  State& state = *state_;
+  const absl::StatusOr<model::ModelFolder> folder = state.source->Resolve(name);
+  const std::string key = folder.ok() ? folder->name : std::string(name);
+  internal::ResidentPtr resident;
+  {
+    const MutexLock lock(state.mutex);
+    resident = state.Find(key);
+    if (resident == nullptr) {
+      MOESCOPE_RETURN_IF_ERROR(folder.status());
+      state.memories[key].error = absl::OkStatus();
+      state.checkpoints.erase(key);
+      return absl::OkStatus();
+    }
+    if (resident->state == ModelState::kLoading) {
+      return InUse(name, "it is being loaded");
+    }
+    if (resident->pins + resident->waiters > 0) {
+      return InUse(name, absl::StrCat("pinned by ",
+                                      resident->pins + resident->waiters));
+    }
+    resident->state = ModelState::kUnloading;
+    ++state.stats.evictions_request;
+    state.checkpoints.erase(key);
+  }
+  state.Free({resident});
+  return absl::OkStatus();
+}
+
+absl::StatusOr<LoadEstimate> ModelRegistry::Estimate(absl::string_view name) {
+  MOESCOPE_ASSIGN_OR_RETURN(const model::ModelFolder folder,
+                            state_->source->Resolve(name));
+  MOESCOPE_ASSIGN_OR_RETURN(const auto checkpoint,
+                            state_->OpenCheckpoint(folder));
+  LoadEstimate estimate;
+  estimate.memory = state_->source->Estimate(*checkpoint);
+  estimate.needed_bytes =
+      estimate.memory.weight_bytes + estimate.memory.workspace_bytes;
+  estimate.budget_bytes = state_->options.memory_budget_bytes;
+  const MutexLock lock(state_->mutex);
+  const EvictionPlan plan = state_->Plan(estimate.needed_bytes);
+  estimate.available_bytes = plan.available_bytes;
+  const internal::ResidentPtr resident = state_->Find(folder.name);
+  if (resident != nullptr && resident->checkpoint == checkpoint) {
+    estimate.fits = true;
+    return estimate;
+  }
+  estimate.fits = plan.fits;
+  estimate.would_evict = plan.evict;
+  estimate.would_have_to_go = plan.would_have_to_go;
+  return estimate;
+}
+
+RegistryStats ModelRegistry::stats() const {
+  const MutexLock lock(state_->mutex);
+  RegistryStats stats = state_->stats;
+  stats.budget_bytes = state_->options.memory_budget_bytes;
+  for (const internal::ResidentPtr& resident : state_->residents) {
+    stats.reserved_bytes += resident->bytes;
+    if (resident->state == ModelState::kReady) {
+      ++stats.resident_models;
+    }
+  }
+  return stats;
+}
+
+}  // namespace moescope
