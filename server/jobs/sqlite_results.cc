@@ -1,0 +1,163 @@
+#include <algorithm>
+#include <limits>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+#include "moescope/base/error.h"
+#include "moescope/base/status_macros.h"
+#include "server/jobs/sqlite_job_store_internal.h"
+
+namespace moescope::internal {
+namespace {
+
+ResultRow ReadResult(const Statement& row) {
+  ResultRow result;
+  result.key = row.Text(0);
+  result.analysis = row.Text(1);
+  result.bytes = row.Int(2);
+  result.records = row.Int(3);
+  result.digest = row.Text(4);
+  result.provenance = row.Text(5);
+  result.created = row.Time(6);
+  result.last_used = row.Time(7);
+  return result;
+}
+
+absl::Status ResultNotFound(absl::string_view key) {
+  return FieldError(absl::StatusCode::kNotFound, "result",
+                    absl::StrCat("\"", key, "\" is unknown or evicted"),
+                    "RESULT_NOT_FOUND");
+}
+
+absl::StatusOr<std::vector<std::string>> AliasesOf(Database& database,
+                                                   absl::string_view key) {
+  Statement query = database.Prepare(
+      "SELECT alias FROM result_aliases WHERE key = ? ORDER BY alias");
+  query.Bind(key);
+  std::vector<std::string> aliases;
+  while (true) {
+    MOESCOPE_ASSIGN_OR_RETURN(const bool row, query.Step());
+    if (!row) {
+      return aliases;
+    }
+    aliases.push_back(query.Text(0));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::optional<ResultRow>> SqliteJobStore::FindResult(
+    absl::string_view key) {
+  std::optional<ResultRow> result;
+  {
+    Statement query = database_->Prepare(
+        "SELECT key, analysis, bytes, records, digest, provenance, created, "
+        "last_used FROM results WHERE key = ?1 OR key = "
+        "(SELECT key FROM result_aliases WHERE alias = ?1) "
+        "ORDER BY key = ?1 DESC LIMIT 1");
+    query.Bind(key);
+    MOESCOPE_ASSIGN_OR_RETURN(const bool found, query.Step());
+    if (!found) {
+      return std::nullopt;
+    }
+    result = ReadResult(query);
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(result->alias_keys,
+                            AliasesOf(*database_, result->key));
+  return result;
+}
+
+absl::Status SqliteJobStore::FileResult(const ResultRow& result) {
+  Statement insert = database_->Prepare(
+      "INSERT OR REPLACE INTO results (key, analysis, bytes, records, digest, "
+      "provenance, created, last_used) VALUES (?,?,?,?,?,?,?,?)");
+  insert.Bind(result.key).Bind(result.analysis).Bind(result.bytes);
+  insert.Bind(result.records).Bind(result.digest);
+  insert.BindBlob(result.provenance).Bind(result.created);
+  insert.Bind(result.last_used);
+  MOESCOPE_RETURN_IF_ERROR(insert.Run());
+  for (const std::string& alias : result.alias_keys) {
+    Statement add = database_->Prepare(
+        "INSERT OR REPLACE INTO result_aliases (alias, key) VALUES (?, ?)");
+    MOESCOPE_RETURN_IF_ERROR(add.Bind(alias).Bind(result.key).Run());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ResultRow> SqliteJobStore::GetResult(absl::string_view key) {
+  return Transact(
+      "get_result", Access::kRead, [&]() -> absl::StatusOr<ResultRow> {
+        MOESCOPE_ASSIGN_OR_RETURN(std::optional<ResultRow> result,
+                                  FindResult(key));
+        if (!result.has_value()) {
+          return ResultNotFound(key);
+        }
+        return *std::move(result);
+      });
+}
+
+absl::StatusOr<ResultPage> SqliteJobStore::ListResults(
+    std::int64_t page_size, absl::string_view page_token) {
+  page_size = std::clamp<std::int64_t>(page_size, 1, 1000);
+  std::int64_t before = std::numeric_limits<std::int64_t>::max();
+  absl::string_view before_key;
+  if (!page_token.empty()) {
+    const std::size_t colon = page_token.find(':');
+    if (colon == absl::string_view::npos ||
+        !absl::SimpleAtoi(page_token.substr(0, colon), &before)) {
+      return InvalidField("page_token",
+                          "was not returned by a list of results");
+    }
+    before_key = page_token.substr(colon + 1);
+  }
+  return Transact(
+      "list_results", Access::kRead, [&]() -> absl::StatusOr<ResultPage> {
+        Statement query = database_->Prepare(
+            "SELECT key, analysis, bytes, records, digest, provenance, "
+            "created, last_used FROM results WHERE (created, key) < (?, ?) "
+            "ORDER BY created DESC, key DESC LIMIT ?");
+        query.Bind(before).Bind(before_key).Bind(page_size + 1);
+        ResultPage page;
+        while (true) {
+          MOESCOPE_ASSIGN_OR_RETURN(const bool row, query.Step());
+          if (!row) {
+            break;
+          }
+          if (static_cast<std::int64_t>(page.results.size()) == page_size) {
+            const ResultRow& last = page.results.back();
+            page.next_page_token =
+                absl::StrCat(absl::ToUnixMicros(last.created), ":", last.key);
+            break;
+          }
+          page.results.push_back(ReadResult(query));
+        }
+        for (ResultRow& result : page.results) {
+          MOESCOPE_ASSIGN_OR_RETURN(result.alias_keys,
+                                    AliasesOf(*database_, result.key));
+        }
+        return page;
+      });
+}
+
+absl::Status SqliteJobStore::TouchResult(absl::string_view key,
+                                         absl::Time now) {
+  return Transact("touch_result", Access::kWrite, [&]() -> absl::Status {
+    Statement update = database_->Prepare(
+        "UPDATE results SET last_used = ?2 WHERE key = ?1 OR key = "
+        "(SELECT key FROM result_aliases WHERE alias = ?1)");
+    MOESCOPE_RETURN_IF_ERROR(update.Bind(key).Bind(now).Run());
+    return database_->changes() > 0 ? absl::OkStatus() : ResultNotFound(key);
+  });
+}
+
+absl::Status SqliteJobStore::DeleteResult(absl::string_view key) {
+  return Transact("delete_result", Access::kWrite, [&]() -> absl::Status {
+    Statement remove = database_->Prepare(
+        "DELETE FROM results WHERE key = ?1 OR key = "
+        "(SELECT key FROM result_aliases WHERE alias = ?1)");
+    return remove.Bind(key).Run();
+  });
+}
+
+}  // namespace moescope::internal
