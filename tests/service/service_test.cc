@@ -1,0 +1,283 @@
+// The use cases over the bundled trained models, without RPC.
+#include "moescope/service/service.h"
+
+#include <unistd.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+#include "moescope/base/error.h"
+
+namespace moescope {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+constexpr absl::string_view kPrompt = "As an open source alternative to";
+
+class ServiceTest : public ::testing::Test {
+ protected:
+  ServiceTest()
+      : folder_(absl::StrCat(::testing::TempDir(), "moescope_service_",
+                             ::getpid(), "_",
+                             ::testing::UnitTest::GetInstance()
+                                 ->current_test_info()
+                                 ->name())) {
+    std::filesystem::remove_all(folder_);
+    Start();
+  }
+  ~ServiceTest() override {
+    service_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+
+  // Starts the service, as a new process over the same data folder would.
+  void Start(int threads = 2) {
+    service_.reset();
+    ServiceOptions options;
+    options.model_root = MOESCOPE_SOURCE_DIR "/tests/testdata/models";
+    options.data_dir = folder_;
+    options.device = "cpu";
+    options.threads = threads;
+    options.max_tokens = 50'000;
+    options.version = "test";
+    auto service = Service::Create(options, Clock::Real(), metrics_);
+    ASSERT_TRUE(service.ok()) << service.status();
+    service_ = *std::move(service);
+  }
+
+  static AnalysisRequest Trace(absl::string_view text = kPrompt) {
+    spec::RoutingTraceSpec spec;
+    spec.model = "tiny-mixtral";
+    AnalysisRequest request;
+    request.client = "test";
+    request.spec = spec;
+    spec::Document document;
+    document.text = std::string(text);
+    request.input.documents.push_back(document);
+    return request;
+  }
+
+  static AnalysisRequest Activations(std::int64_t tokens) {
+    spec::ActivationStatisticsSpec spec;
+    spec.model = "tiny-mixtral";
+    spec.block_tokens = 256;
+    for (std::int64_t i = 0; i < tokens; ++i) {
+      spec.input.ids.push_back(static_cast<std::int32_t>(3 + (i * 37) % 2000));
+    }
+    spec.input.lengths.assign(static_cast<std::size_t>(tokens / 128), 128);
+    AnalysisRequest request;
+    request.client = "test";
+    request.spec = spec;
+    return request;
+  }
+
+  // All arrays of a stream, chunk after chunk, as one text of bytes.
+  static std::string ReadAll(ResultStream& stream) {
+    std::string bytes;
+    const RunContext context;
+    for (;;) {
+      auto chunk = stream.Next(context);
+      EXPECT_TRUE(chunk.ok()) << chunk.status();
+      if (!chunk.ok() || !chunk->has_value()) {
+        return bytes;
+      }
+      for (const spec::Array& array : (*chunk)->arrays) {
+        absl::StrAppend(&bytes, array.name, "\n", array.bytes);
+      }
+    }
+  }
+
+  JobRecord WaitUntilFinished(const std::string& id) {
+    const RunContext context;
+    std::int64_t sequence = 0;
+    JobRecord job;
+    for (int i = 0; i < 1000; ++i) {
+      auto next =
+          service_->WatchJob(id, sequence, absl::Seconds(5), context);
+      EXPECT_TRUE(next.ok()) << next.status();
+      job = *next;
+      sequence = job.sequence;
+      if (IsFinished(job.state)) {
+        break;
+      }
+    }
+    return job;
+  }
+
+  const std::string folder_;
+  Metrics metrics_;
+  std::unique_ptr<Service> service_;
+};
+
+TEST_F(ServiceTest, ListsTheModelsUnderTheRoot) {
+  const auto models = service_->ListModels();
+  ASSERT_TRUE(models.ok()) << models.status();
+  std::vector<std::string> names;
+  for (const ModelView& view : *models) {
+    names.push_back(view.name);
+  }
+  EXPECT_THAT(names,
+              ElementsAre("tiny-deepseek", "tiny-mistral", "tiny-mixtral"));
+  const auto mixtral = service_->GetModel("tiny-mixtral");
+  EXPECT_EQ(mixtral->num_experts, 8);
+  EXPECT_EQ(mixtral->experts_per_token, 2);
+  EXPECT_EQ(mixtral->state, "UNLOADED");
+}
+
+TEST_F(ServiceTest, ATraceIsComputedOnceAndThenComesFromTheCache) {
+  auto first = service_->Run(Trace());
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_FALSE((*first)->cached());
+  const std::string bytes = ReadAll(**first);
+  EXPECT_THAT(bytes, HasSubstr("layer.5.topk_ids"));
+
+  auto second = service_->Run(Trace());
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_TRUE((*second)->cached());
+  EXPECT_EQ(ReadAll(**second), bytes);
+  EXPECT_EQ(service_->GetCacheStats().misses, 1);
+}
+
+TEST_F(ServiceTest, AnAnswerOutlivesTheProcess) {
+  const auto first = service_->Run(Trace());
+  ASSERT_TRUE(first.ok()) << first.status();
+  const std::string bytes = ReadAll(**first);
+
+  Start(/*threads=*/1);
+
+  const auto second = service_->Run(Trace());
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_TRUE((*second)->cached());
+  EXPECT_EQ(ReadAll(**second), bytes);
+}
+
+TEST_F(ServiceTest, ThreadsDoNotChangeTheBytes) {
+  Start(/*threads=*/1);
+  auto one = service_->Run(Activations(1024));
+  ASSERT_TRUE(one.ok()) << one.status();
+  const std::string bytes = ReadAll(**one);
+  Start(/*threads=*/3);
+  AnalysisRequest again = Activations(1024);
+  again.cache_policy = CachePolicy::kBypass;
+  auto three = service_->Run(again);
+  ASSERT_TRUE(three.ok()) << three.status();
+  EXPECT_FALSE((*three)->cached());
+  EXPECT_EQ(ReadAll(**three), bytes);
+}
+
+TEST_F(ServiceTest, AJobThatIsCutShortGoesOnAfterARestart) {
+  const auto whole = service_->Submit(Activations(4096));
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  const JobRecord undisturbed = WaitUntilFinished(whole->job.id);
+  ASSERT_EQ(undisturbed.state, JobState::kSucceeded) << undisturbed.error;
+  const std::string digest =
+      service_->GetResult(undisturbed.result_key)->digest;
+
+  AnalysisRequest request = Activations(4096);
+  request.cache_policy = CachePolicy::kRefresh;
+  const auto cut = service_->Submit(request);
+  ASSERT_TRUE(cut.ok()) << cut.status();
+  Start();  // The old workers are cut at once, with the work under way.
+  const JobRecord resumed = WaitUntilFinished(cut->job.id);
+
+  EXPECT_EQ(resumed.state, JobState::kSucceeded) << resumed.error;
+  EXPECT_EQ(service_->GetResult(resumed.result_key)->digest, digest);
+}
+
+TEST_F(ServiceTest, ACancelledJobEndsCancelled) {
+  const auto submitted = service_->Submit(Activations(32'768));
+  ASSERT_TRUE(submitted.ok()) << submitted.status();
+  ASSERT_TRUE(service_->CancelJob(submitted->job.id).ok());
+  const JobRecord job = WaitUntilFinished(submitted->job.id);
+  EXPECT_EQ(job.state, JobState::kCancelled);
+}
+
+TEST_F(ServiceTest, OneJobsCancelDoesNotHurtAnother) {
+  const auto a = service_->Submit(Activations(8192));
+  const auto b = service_->Submit(Activations(8192));
+  ASSERT_TRUE(a.ok() && b.ok());
+  EXPECT_EQ(a->job.execution_id, b->job.execution_id);
+  ASSERT_TRUE(service_->CancelJob(a->job.id).ok());
+  EXPECT_EQ(WaitUntilFinished(b->job.id).state, JobState::kSucceeded);
+}
+
+TEST_F(ServiceTest, BadInputIsRefusedWithCodeAndField) {
+  AnalysisRequest unknown = Trace();
+  std::get<spec::RoutingTraceSpec>(unknown.spec).model = "no-such-model";
+  EXPECT_EQ(service_->Run(unknown).status().code(),
+            absl::StatusCode::kNotFound);
+
+  AnalysisRequest outside = Trace();
+  std::get<spec::RoutingTraceSpec>(outside.spec).model = "../x";
+  EXPECT_EQ(service_->Run(outside).status().code(),
+            absl::StatusCode::kInvalidArgument);
+
+  AnalysisRequest layer = Trace();
+  std::get<spec::RoutingTraceSpec>(layer.spec).layers = {48};
+  const absl::Status status = service_->Run(layer).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(GetErrorDetails(status).fields[0].field, "spec.layers");
+
+  const absl::Status empty = service_->Run(Trace("")).status();
+  EXPECT_EQ(empty.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(GetErrorDetails(empty).fields[0].field, "input.documents[0].text");
+
+  const absl::Status large = service_->Submit(Activations(64'000)).status();
+  EXPECT_EQ(large.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(GetErrorDetails(large).metadata.at("limit"), "50000");
+}
+
+TEST_F(ServiceTest, TheSameRequestIdIsTheSameJob) {
+  AnalysisRequest request = Activations(1024);
+  request.request_id = "once";
+  const auto first = service_->Submit(request);
+  const auto second = service_->Submit(request);
+  ASSERT_TRUE(first.ok() && second.ok());
+  EXPECT_EQ(first->job.id, second->job.id);
+  AnalysisRequest other = Activations(2048);
+  other.request_id = "once";
+  const absl::Status reused = service_->Submit(other).status();
+  EXPECT_EQ(reused.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(GetErrorDetails(reused).reason, "REQUEST_ID_REUSED");
+}
+
+TEST_F(ServiceTest, LoadingAModelIsAJob) {
+  const auto job = service_->LoadModel("tiny-deepseek", "test", "");
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(WaitUntilFinished(job->id).state, JobState::kSucceeded);
+  EXPECT_EQ(service_->GetModel("tiny-deepseek")->state, "READY");
+  EXPECT_TRUE(service_->UnloadModel("tiny-deepseek").ok());
+  EXPECT_EQ(service_->GetModel("tiny-deepseek")->state, "UNLOADED");
+}
+
+TEST_F(ServiceTest, ASecondServerMayNotShareTheDataFolder) {
+  ServiceOptions options;
+  options.model_root = MOESCOPE_SOURCE_DIR "/tests/testdata/models";
+  options.data_dir = folder_;
+  options.device = "cpu";
+  const auto second = Service::Create(options, Clock::Real(), metrics_);
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(GetErrorDetails(second.status()).reason, "DATA_DIR_IN_USE");
+}
+
+TEST_F(ServiceTest, TellsWhatItIs) {
+  const auto info = service_->GetServerInfo();
+  ASSERT_TRUE(info.ok()) << info.status();
+  EXPECT_EQ(info->limits.at("max_tokens"), 50'000);
+  EXPECT_GT(info->gemm_gflops, 0.0);
+  EXPECT_EQ(info->num_models, 3);
+}
+
+}  // namespace
+}  // namespace moescope
