@@ -27,7 +27,8 @@ namespace moescope::codec {
 /// u64 is 8 bytes little-endian; text is u64(length) and the bytes.
 ///
 /// Excluded: names of models. What a name stands for changes, so the key takes
-/// the models' identities, in the order of spec::ModelNames, beside these bytes.
+/// the models' identities, in the order of spec::ModelNames, beside these
+/// bytes.
 std::string CanonicalBytes(const spec::AnalysisSpec& spec);
 
 /// A Spec as it is stored with a job, token ids included, and back.

@@ -100,15 +100,16 @@ class ChunkAssembler {
 /// size: all participants of the Spec, or the routed ones alone. Where both "S"
 /// and "F" take part in the Spec and one in the matrix, the result must hold
 /// "layer.{layer}.{level}_participants" (int64 [N]; spec::kSharedParticipant,
-/// spec::kBaselineParticipant), which is believed wherever it is there.
-/// Errors: INTERNAL (an array that does not belong there, participants that
-/// can't be told), DATA_LOSS (parts that do not fit together).
+/// spec::kBaselineParticipant), which is believed wherever it is there. Arrays
+/// of more than a reply holds (kMaxUnaryReplyBytes less room for the header)
+/// set `too_large` instead. The caller adds the headers. Errors: INTERNAL (an
+/// array that does not belong there, participants that can't be told),
+/// DATA_LOSS (parts that do not fit together).
 absl::StatusOr<v1::ComputeExpertSimilarityResponse> FoldExpertSimilarity(
     const spec::ExpertSimilaritySpec& spec, std::vector<spec::Chunk> chunks);
 
 /// `activations` is empty where none were asked for. Rows of weight statistics
 /// as in FoldExpertSimilarity, with "layer.{layer}.weights_participants".
-/// Arrays outside layers ("quantiles") go into every layer.
 absl::StatusOr<v1::ComputeNeuronStatisticsResponse> FoldNeuronStatistics(
     const spec::NeuronWeightStatisticsSpec& spec,
     std::vector<spec::Chunk> weights, std::vector<spec::Chunk> activations);
