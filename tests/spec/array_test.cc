@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,37 @@ TEST(ArrayTest, RefusesShapesThatOverflow) {
 TEST(ArrayTest, CountsAreNotReadFromReals) {
   EXPECT_EQ(ToInt64s(MakeScalar("s", 1.0)).status().code(),
             absl::StatusCode::kInvalidArgument);
+}
+
+TEST(ConcatenateTest, JoinsPartsOfOneNameAlongTheFirstAxis) {
+  const std::vector<std::int64_t> one = {1, 2};
+  const std::vector<std::int64_t> two = {3, 4, 5, 6};
+  const auto arrays = Concatenate(
+      {{{MakeArray("ids", {1, 2}, absl::MakeConstSpan(one)),
+         MakeScalar("s", 1)}},
+       {{MakeArray("ids", {2, 2}, absl::MakeConstSpan(two))}}});
+  ASSERT_TRUE(arrays.ok()) << arrays.status();
+  ASSERT_EQ(arrays->size(), 2U);
+  EXPECT_THAT((*arrays)[0].shape, ElementsAre(3, 2));
+  EXPECT_THAT(*ToInt64s((*arrays)[0]), ElementsAre(1, 2, 3, 4, 5, 6));
+  EXPECT_EQ((*arrays)[1].name, "s");
+}
+
+TEST(ConcatenateTest, RefusesPartsOfAnotherShape) {
+  const std::vector<std::int64_t> values = {1, 2};
+  const absl::Status status =
+      Concatenate({{{MakeArray("a", {2}, absl::MakeConstSpan(values))}},
+                   {{MakeArray("a", {1, 2}, absl::MakeConstSpan(values))}}})
+          .status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("a: a part is int64"));
+}
+
+TEST(ConcatenateTest, RefusesAScalarThatComesTwice) {
+  const absl::Status status =
+      Concatenate({{{MakeScalar("s", 1)}}, {{MakeScalar("s", 1)}}}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("s: a scalar"));
 }
 
 }  // namespace
