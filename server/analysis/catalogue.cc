@@ -1,0 +1,77 @@
+#include "moescope/analysis/catalogue.h"
+
+#include <algorithm>
+#include <string>
+#include <type_traits>
+#include <variant>
+
+#include "moescope/analysis/activation_statistics.h"
+#include "moescope/analysis/expert_similarity.h"
+#include "moescope/analysis/neuron_weight_statistics.h"
+#include "moescope/analysis/routing_trace.h"
+
+namespace moescope::analysis {
+namespace {
+
+// One entry per analysis: which function answers which Spec. A Spec of the
+// variant without an entry does not compile.
+struct Runner {
+  const ModelInputs& inputs;
+  const ResumePoint& resume;
+  ThreadPool& pool;
+  const RunContext& context;
+  ChunkSink& sink;
+
+  absl::Status operator()(const spec::RoutingTraceSpec& spec) const {
+    return RunRoutingTrace(spec, inputs, resume, pool, context, sink);
+  }
+  absl::Status operator()(const spec::ExpertSimilaritySpec& spec) const {
+    return RunExpertSimilarity(spec, inputs, resume, pool, context, sink);
+  }
+  absl::Status operator()(const spec::NeuronWeightStatisticsSpec& spec) const {
+    return RunNeuronWeightStatistics(spec, inputs, resume, pool, context, sink);
+  }
+  absl::Status operator()(const spec::ActivationStatisticsSpec& spec) const {
+    return RunActivationStatistics(spec, inputs, resume, pool, context, sink);
+  }
+};
+
+}  // namespace
+
+const std::vector<spec::AnalysisInfo>& Catalogue() {
+  // Never destroyed: threads may still read it while the program ends.
+  static const auto* const catalogue = new std::vector<spec::AnalysisInfo>{
+      RoutingTraceInfo(), ExpertSimilarityInfo(), NeuronWeightStatisticsInfo(),
+      ActivationStatisticsInfo()};
+  static_assert(std::variant_size_v<spec::AnalysisSpec> == 4,
+                "every analysis stands in the catalogue");
+  return *catalogue;
+}
+
+absl::Status Run(const spec::AnalysisSpec& spec, const ModelInputs& inputs,
+                 const ResumePoint& resume, ThreadPool& pool,
+                 const RunContext& context, ChunkSink& sink) {
+  return std::visit(Runner{inputs, resume, pool, context, sink}, spec);
+}
+
+bool NeedsModel(const spec::AnalysisSpec& spec) {
+  return Catalogue()[spec.index()].needs_forward;
+}
+
+spec::ModelFacts FactsOf(const model::Checkpoint& checkpoint,
+                         absl::string_view name) {
+  const model::ModelConfig& config = checkpoint.config();
+  spec::ModelFacts facts;
+  facts.name = std::string(name);
+  facts.moe_layers = config.MoeLayers();
+  facts.num_layers = config.num_layers;
+  facts.num_experts = config.num_experts;
+  facts.width = config.width;
+  facts.vocab_size = config.vocab_size;
+  facts.max_positions = config.max_positions;
+  facts.has_shared_experts = config.num_shared_experts > 0;
+  facts.is_dense = facts.moe_layers.empty();
+  return facts;
+}
+
+}  // namespace moescope::analysis

@@ -1,0 +1,178 @@
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "server/analysis/token_blocks_internal.h"
+
+#include "moescope/analysis/catalogue.h"
+#include "moescope/model/model.h"
+
+namespace moescope::analysis {
+namespace {
+
+// Weights come from mapped files: 20 GB/s and more where they are in the page
+// cache, a disk's 0.2 to 2 where they are not. Between the two.
+constexpr double kBytesPerSecond = 2e9;
+// fp32 products of two cores: 50 to 140 GFLOP/s each on current servers at
+// their best; tiles, widening and everything beside products halve it.
+constexpr double kFlopsPerSecond = 50e9;
+// Eigenvalues in fp64, one core, bound by memory.
+constexpr double kEigenFlopsPerSecond = 3e9;
+// Of activation_statistics, per neuron: ten sums and maxima of 8 bytes, and
+// their images while the answer is made.
+constexpr std::int64_t kNeuronStateBytes = 160;
+constexpr std::int64_t kTopTokenBytes = 12;
+
+template <class T>
+std::int64_t Count(const std::vector<T>& values) {
+  return static_cast<std::int64_t>(values.size());
+}
+
+double Real(std::int64_t value) { return static_cast<double>(value); }
+
+bool Contains(const std::vector<std::string>& values, const char* value) {
+  return std::find(values.begin(), values.end(), value) != values.end();
+}
+
+// Bytes of one weight; they have one format but for small tensors.
+std::int64_t BytesPerWeight(const model::Checkpoint& checkpoint) {
+  const std::string dtype = checkpoint.dtype();
+  return dtype == "F32" ? 4 : dtype == "F64" ? 8 : 2;
+}
+
+struct Estimator {
+  const model::Checkpoint& checkpoint;
+  const model::ModelConfig& config;
+  std::int64_t bytes_per_weight;
+
+  std::int64_t expert_matrix() const {
+    return config.expert_width * config.width;
+  }
+
+  static CostEstimate Timed(CostEstimate cost, double eigen_flops = 0) {
+    cost.seconds = std::max(Real(cost.bytes_read) / kBytesPerSecond,
+                            cost.flops / kFlopsPerSecond) +
+                   eigen_flops / kEigenFlopsPerSecond;
+    cost.flops += eigen_flops;
+    return cost;
+  }
+
+  CostEstimate operator()(const spec::ExpertSimilaritySpec& spec) const {
+    CostEstimate cost;
+    const std::int64_t layers = Count(spec.layers);
+    const std::int64_t n = Count(spec.participants);
+    const bool matrix = Contains(spec.levels, "matrix");
+    const bool average = Contains(spec.levels, "neuron_average");
+    if (matrix || average) {
+      const std::int64_t coordinates =
+          layers * Count(spec.projections) * expert_matrix();
+      cost.bytes_read = coordinates * n * bytes_per_weight;
+      cost.flops = Real(coordinates) * ((matrix ? Real(n) * Real(n + 1) : 0.0) +
+                                        (average ? Real(n) : 0.0));
+    }
+    if (Contains(spec.levels, "router")) {
+      const std::int64_t router = config.num_experts * config.width;
+      cost.bytes_read += layers * router * bytes_per_weight;
+      cost.flops += Real(layers * router * config.num_experts);
+    }
+    // Gram matrix and cosines, and the mean neurons, all in fp64.
+    cost.memory_bytes = 8 * (4 * n * n + 2 * n * config.width);
+    return Timed(cost);
+  }
+
+  CostEstimate operator()(const spec::NeuronWeightStatisticsSpec& spec) const {
+    CostEstimate cost;
+    const std::int64_t n = Count(spec.participants);
+    const std::int64_t matrices =
+        Count(spec.layers) * Count(spec.projections) * n;
+    const std::int64_t small = std::min(config.expert_width, config.width);
+    cost.bytes_read = matrices * expert_matrix() * bytes_per_weight *
+                      (spec.effective_rank ? 2 : 1);
+    cost.flops = 2 * Real(matrices * expert_matrix());
+    cost.memory_bytes = 8 * 2 * n * config.expert_width;
+    double eigen_flops = 0;
+    if (spec.effective_rank) {
+      cost.flops += Real(matrices) * Real(expert_matrix()) * Real(small);
+      eigen_flops =
+          Real(matrices) * 4.0 / 3.0 * Real(small) * Real(small) * Real(small);
+      cost.memory_bytes += 2 * 8 * small * small;
+    }
+    return Timed(cost, eigen_flops);
+  }
+
+  CostEstimate operator()(const spec::RoutingTraceSpec& spec) const {
+    CostEstimate cost = Forward(spec.input, spec.block_tokens, spec.layers,
+                                /*all_experts=*/false);
+    return Timed(cost);
+  }
+
+  CostEstimate operator()(const spec::ActivationStatisticsSpec& spec) const {
+    CostEstimate cost = Forward(spec.input, spec.block_tokens, spec.layers,
+                                /*all_experts=*/true);
+    cost.memory_bytes += Count(spec.layers) * config.num_experts *
+                         config.expert_width *
+                         (kNeuronStateBytes + spec.top_tokens * kTopTokenBytes);
+    return Timed(cost);
+  }
+
+  // Weights of one layer: all that are read, and those that one token meets.
+  struct LayerWeights {
+    std::int64_t read = 0;
+    std::int64_t met = 0;
+  };
+
+  LayerWeights WeightsOf(std::int64_t layer, bool all_experts) const {
+    const std::int64_t attention =
+        config.width * config.head_dim *
+        (2 * config.num_heads + 2 * config.num_kv_heads);
+    if (!config.is_moe_layer[static_cast<std::size_t>(layer)]) {
+      const std::int64_t weights =
+          attention + 3 * config.dense_width * config.width;
+      return {weights, weights};
+    }
+    const std::int64_t common = attention + config.num_experts * config.width +
+                                3 * config.shared_width * config.width;
+    const std::int64_t active =
+        all_experts ? config.num_experts : config.router.experts_per_token;
+    return {common + config.num_experts * 3 * expert_matrix(),
+            common + active * 3 * expert_matrix()};
+  }
+
+  CostEstimate Forward(const spec::TokenInput& input, std::int64_t block_tokens,
+                       const std::vector<std::int64_t>& layers,
+                       bool all_experts) const {
+    const std::int64_t blocks =
+        Count(internal::CutIntoBlocks(input, block_tokens));
+    const std::int64_t last = layers.empty() ? -1 : layers.back();
+    double pairs = 0;
+    for (const std::int64_t length : input.lengths) {
+      pairs += Real(length) * Real(length + 1) / 2;
+    }
+    CostEstimate cost;
+    for (std::int64_t layer = 0; layer <= last; ++layer) {
+      const bool chosen =
+          std::find(layers.begin(), layers.end(), layer) != layers.end();
+      const LayerWeights weights = WeightsOf(layer, all_experts && chosen);
+      cost.bytes_read += blocks * weights.read * bytes_per_weight;
+      cost.flops += 2 * Real(Count(input.ids)) * Real(weights.met) +
+                    4 * pairs * Real(config.num_heads * config.head_dim);
+    }
+    cost.memory_bytes =
+        model::Model::Estimate(checkpoint, "cpu").workspace_bytes;
+    return cost;
+  }
+};
+
+}  // namespace
+
+CostEstimate EstimateCost(const spec::AnalysisSpec& spec,
+                          const model::Checkpoint& checkpoint) {
+  return std::visit(
+      Estimator{checkpoint, checkpoint.config(), BytesPerWeight(checkpoint)},
+      spec);
+}
+
+}  // namespace moescope::analysis

@@ -1,0 +1,340 @@
+#include "moescope/analysis/routing_trace.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "server/analysis/chunk_emitter_internal.h"
+#include "server/analysis/parameters_internal.h"
+#include "server/analysis/token_blocks_internal.h"
+
+#include "moescope/base/status_macros.h"
+#include "moescope/model/forward.h"
+
+namespace moescope::analysis {
+namespace {
+
+using internal::LayerName;
+using internal::TokenBlock;
+
+struct Fields {
+  bool ids = false;
+  bool weights = false;
+  bool logits = false;
+  bool scores = false;
+  bool margin = false;
+  bool entropy = false;
+  bool shared_share = false;
+};
+
+Fields ParseFields(const std::vector<std::string>& names) {
+  const auto has = [&](const char* name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  Fields fields;
+  fields.ids = has("ids");
+  fields.weights = has("weights");
+  fields.logits = has("logits");
+  fields.scores = has("scores");
+  fields.margin = has("margin");
+  fields.entropy = has("entropy");
+  fields.shared_share = has("shared_share");
+  return fields;
+}
+
+template <typename T>
+absl::Span<const T> Values(const at::Tensor& tensor) {
+  return {tensor.data_ptr<T>(), static_cast<std::size_t>(tensor.numel())};
+}
+
+// Dense and within reach of the processor; the tensor itself where it is both.
+at::Tensor OnHost(const at::Tensor& tensor) {
+  return tensor.to(at::kCPU).contiguous();
+}
+
+template <typename T>
+spec::Array ToArray(std::string name, const at::Tensor& tensor) {
+  const at::Tensor host = OnHost(tensor);
+  return spec::MakeArray(std::move(name), host.sizes().vec(), Values<T>(host));
+}
+
+spec::Array PerToken(std::string name, const std::vector<float>& values) {
+  return spec::MakeArray(std::move(name),
+                         {static_cast<std::int64_t>(values.size())},
+                         absl::MakeConstSpan(values));
+}
+
+// −Σ p ln p with p = score / Σ scores, in nats; 0 ln 0 = 0.
+float Entropy(absl::Span<const float> scores) {
+  double sum = 0;
+  for (const float score : scores) {
+    sum += static_cast<double>(score);
+  }
+  double entropy = 0;
+  for (const float score : scores) {
+    const double p = static_cast<double>(score) / sum;
+    // Written so that a NaN is kept.
+    entropy -= p == 0 ? 0 : p * std::log(p);
+  }
+  return static_cast<float>(sum == 0 ? 0 : entropy);
+}
+
+double Norm(absl::Span<const float> row) {
+  double sum = 0;
+  for (const float value : row) {
+    sum += static_cast<double>(value) * static_cast<double>(value);
+  }
+  return std::sqrt(sum);
+}
+
+std::vector<float> Entropies(const at::Tensor& scores) {
+  const at::Tensor host = OnHost(scores);  // [T, E]
+  const auto experts = static_cast<std::size_t>(host.size(1));
+  const absl::Span<const float> all = Values<float>(host);
+  std::vector<float> entropies;
+  for (std::size_t at = 0; at < all.size(); at += experts) {
+    entropies.push_back(Entropy(all.subspan(at, experts)));
+  }
+  return entropies;
+}
+
+// |shared| / (|shared| + |routed|); 0 where both are, and where a layer has no
+// shared experts.
+std::vector<float> SharedShares(const model::LayerOutput& output) {
+  const at::Tensor routed = OnHost(output.routed_output);  // [T, D]
+  const auto tokens = static_cast<std::size_t>(routed.size(0));
+  const auto width = static_cast<std::size_t>(routed.size(1));
+  std::vector<float> shares(tokens, 0.0F);
+  if (!output.shared_output.defined()) {
+    return shares;
+  }
+  const at::Tensor shared = OnHost(output.shared_output);  // [T, D]
+  for (std::size_t t = 0; t < tokens; ++t) {
+    const double s = Norm(Values<float>(shared).subspan(t * width, width));
+    const double r = Norm(Values<float>(routed).subspan(t * width, width));
+    shares[t] = static_cast<float>(s + r == 0 ? 0 : s / (s + r));
+  }
+  return shares;
+}
+
+// Turns what a pass over one block shows into chunks, layer by layer.
+class TraceObserver final : public model::ForwardObserver {
+ public:
+  TraceObserver(const Fields& fields, internal::ChunkEmitter& emitter,
+                const RunContext& context)
+      : fields_(fields), emitter_(emitter), context_(context) {}
+
+  // To be called before each pass. `progress.done` counts tokens of whole
+  // blocks.
+  void Start(const Progress& progress, std::int64_t block_tokens,
+             std::size_t num_layers) {
+    progress_ = progress;
+    block_tokens_ = block_tokens;
+    num_layers_ = static_cast<std::int64_t>(num_layers);
+    layers_done_ = 0;
+  }
+
+  absl::Status OnRouting(const model::LayerRouting& routing) override {
+    pending_ = {};
+    if (emitter_.wanted()) {
+      pending_ = RoutingChunk(routing);
+    }
+    return fields_.shared_share ? absl::OkStatus() : FinishLayer();
+  }
+
+  absl::Status OnLayerOutput(const model::LayerOutput& output) override {
+    if (!fields_.shared_share) {
+      return absl::OkStatus();
+    }
+    if (emitter_.wanted()) {
+      pending_.arrays.push_back(PerToken(
+          LayerName(output.layer, "shared_share"), SharedShares(output)));
+    }
+    return FinishLayer();
+  }
+
+ private:
+  spec::Chunk RoutingChunk(const model::LayerRouting& routing) const {
+    spec::Chunk chunk;
+    const auto add = [&](spec::Array array) {
+      chunk.arrays.push_back(std::move(array));
+    };
+    const std::int64_t layer = routing.layer;
+    if (fields_.ids) {
+      add(ToArray<std::int64_t>(LayerName(layer, "topk_ids"),
+                                routing.topk_ids));
+    }
+    if (fields_.weights) {
+      add(ToArray<float>(LayerName(layer, "topk_weights"),
+                         routing.topk_weights));
+    }
+    if (fields_.logits) {
+      add(ToArray<float>(LayerName(layer, "router_logits"), routing.logits));
+    }
+    if (fields_.scores) {
+      add(ToArray<float>(LayerName(layer, "router_scores"), routing.scores));
+    }
+    if (fields_.margin) {
+      add(ToArray<float>(LayerName(layer, "margin"), routing.margin));
+    }
+    if (fields_.entropy) {
+      add(PerToken(LayerName(layer, "entropy"), Entropies(routing.scores)));
+    }
+    return chunk;
+  }
+
+  absl::Status FinishLayer() {
+    MOESCOPE_RETURN_IF_ERROR(emitter_.Emit(std::move(pending_)));
+    ++layers_done_;
+    Progress now = progress_;
+    now.done += block_tokens_ * layers_done_ / num_layers_;
+    context_.ReportProgress(now);
+    return absl::OkStatus();
+  }
+
+  const Fields fields_;
+  internal::ChunkEmitter& emitter_;
+  const RunContext& context_;
+  Progress progress_;
+  std::int64_t block_tokens_ = 0;
+  std::int64_t num_layers_ = 0;
+  std::int64_t layers_done_ = 0;
+  spec::Chunk pending_;
+};
+
+spec::Chunk InputChunk(const TokenBlock& block) {
+  const std::vector<std::int64_t> ids(block.ids.begin(), block.ids.end());
+  spec::Chunk chunk;
+  chunk.arrays.push_back(spec::MakeArray("input_ids", {block.num_tokens()},
+                                         absl::MakeConstSpan(ids)));
+  chunk.arrays.push_back(spec::MakeArray(
+      "sequence_lengths", {static_cast<std::int64_t>(block.lengths.size())},
+      block.lengths));
+  return chunk;
+}
+
+std::vector<spec::ArrayDeclaration> Declarations() {
+  const auto real = spec::DType::kFloat32;
+  const auto count = spec::DType::kInt64;
+  return {
+      {"input_ids", count, {"T"}, "token id", "The tokens, in order."},
+      {"sequence_lengths",
+       count,
+       {"*"},
+       "tokens",
+       "Lengths of the sequences that the tokens are cut into."},
+      {"layer.{layer}.topk_ids",
+       count,
+       {"T", "K"},
+       "expert",
+       "Chosen experts by falling weight; ties: lower number first."},
+      {"layer.{layer}.topk_weights",
+       real,
+       {"T", "K"},
+       "1",
+       "What multiplies the output of each chosen expert."},
+      {"layer.{layer}.router_logits",
+       real,
+       {"T", "E"},
+       "1",
+       "The router's output before its score function."},
+      {"layer.{layer}.router_scores",
+       real,
+       {"T", "E"},
+       "1",
+       "The router's softmax or sigmoid over all experts."},
+      {"layer.{layer}.margin",
+       real,
+       {"T"},
+       "1",
+       "Lowest score among the chosen minus highest among the others."},
+      {"layer.{layer}.entropy",
+       real,
+       {"T"},
+       "nats",
+       "Entropy of the scores divided by their sum."},
+      {"layer.{layer}.shared_share",
+       real,
+       {"T"},
+       "1",
+       "|shared| / (|shared| + |routed sum|), L2 norms of the two outputs."},
+  };
+}
+
+}  // namespace
+
+spec::AnalysisInfo RoutingTraceInfo() {
+  using Spec = spec::RoutingTraceSpec;
+  spec::AnalysisInfo info;
+  info.name = std::string(Spec::kName);
+  info.version = Spec::kVersion;
+  info.summary = "Which experts every token is routed to, layer by layer.";
+  info.definition =
+      "The model's own routing of every token: chosen experts and weights; on "
+      "request the logits and scores of all experts, the margin to the first "
+      "expert not chosen, the entropy of the scores, and the shared experts' "
+      "share of the block's output.";
+  info.source = "The model's own rule, as its publisher's code has it";
+  info.needs_tokens = true;
+  info.needs_forward = true;
+  info.parameters = internal::DescribeParameters<Spec>(
+      {{"model", internal::kModelMeaning},
+       {"input", internal::kInputMeaning},
+       {"layers", internal::kLayersMeaning},
+       {"fields",
+        "Among ids, weights, logits, scores, margin, entropy, shared_share; "
+        "empty: ids, weights, logits."},
+       {"block_tokens", internal::kBlockTokensMeaning}});
+  info.schema.arrays = Declarations();
+  return info;
+}
+
+absl::Status RunRoutingTrace(const spec::RoutingTraceSpec& spec,
+                             const ModelInputs& inputs,
+                             const ResumePoint& resume, ThreadPool& pool,
+                             const RunContext& context, ChunkSink& sink) {
+  if (inputs.model == nullptr) {
+    return absl::InternalError("routing_trace without a model");
+  }
+  const Fields fields = ParseFields(spec.fields);
+  model::ForwardRequest request;
+  request.layers = spec.layers;
+  request.layer_outputs = fields.shared_share;
+  internal::ChunkEmitter emitter(resume, sink);
+  TraceObserver observer(fields, emitter, context);
+  const auto chunks_per_block =
+      1 + static_cast<std::int64_t>(spec.layers.size());
+  std::int64_t kept_blocks = resume.chunks / chunks_per_block;
+  Progress progress = {"forward pass", 0,
+                       static_cast<std::int64_t>(spec.input.ids.size()),
+                       "tokens"};
+  for (const TokenBlock& block :
+       internal::CutIntoBlocks(spec.input, spec.block_tokens)) {
+    MOESCOPE_RETURN_IF_ERROR(context.Check());
+    if (kept_blocks > 0) {
+      --kept_blocks;
+      for (std::int64_t i = 0; i < chunks_per_block; ++i) {
+        emitter.Skip();
+      }
+    } else {
+      MOESCOPE_RETURN_IF_ERROR(emitter.Emit(InputChunk(block)));
+      observer.Start(progress, block.num_tokens(), spec.layers.size());
+      // All layers even where some are kept: another request could change the
+      // last bits.
+      MOESCOPE_RETURN_IF_ERROR(inputs.model->Forward(
+          {block.ids, block.lengths}, request, observer, pool, context));
+    }
+    progress.done += block.num_tokens();
+    context.ReportProgress(progress);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace moescope::analysis
