@@ -1,0 +1,232 @@
+#include "tests/analysis/analysis_testing.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+
+#include "moescope/analysis/catalogue.h"
+#include "moescope/base/run_context.h"
+#include "moescope/base/thread_pool.h"
+#include "moescope/model/safetensors.h"
+
+namespace moescope::analysis {
+namespace {
+
+std::string TestData(const std::string& path) {
+  return absl::StrCat(MOESCOPE_SOURCE_DIR, "/tests/testdata/", path);
+}
+
+std::shared_ptr<const model::Checkpoint> Open(const std::string& name) {
+  auto checkpoint = model::Checkpoint::Open(TestData("models/" + name));
+  EXPECT_TRUE(checkpoint.ok()) << checkpoint.status();
+  return *checkpoint;
+}
+
+class RecordingSink final : public ChunkSink {
+ public:
+  RecordingSink(Log& log, CancellationToken& token, int cancel_after)
+      : log_(log), token_(token), left_(cancel_after) {}
+
+  absl::Status Emit(spec::Chunk chunk) override {
+    log_.chunks.push_back(std::move(chunk));
+    Count();
+    return absl::OkStatus();
+  }
+  absl::Status SaveState(std::string bytes) override {
+    log_.states.push_back(std::move(bytes));
+    log_.chunks_at_state.push_back(
+        static_cast<std::int64_t>(log_.chunks.size()));
+    Count();
+    return absl::OkStatus();
+  }
+
+ private:
+  void Count() {
+    if (left_ > 0 && --left_ == 0) {
+      token_.Cancel(absl::CancelledError("enough"));
+    }
+  }
+
+  Log& log_;
+  CancellationToken& token_;
+  int left_;
+};
+
+std::shared_ptr<const model::SafetensorsFile> ExpectedFile(
+    const std::string& model) {
+  auto file = model::SafetensorsFile::Open(
+      TestData(absl::StrCat("expected/", model, ".safetensors")));
+  EXPECT_TRUE(file.ok()) << file.status();
+  return *file;
+}
+
+std::vector<double> ValuesOf(const model::TensorEntry& entry) {
+  const auto bytes = static_cast<std::size_t>(entry.size_bytes);
+  std::vector<double> values;
+  if (entry.dtype == model::TensorDtype::kI64) {
+    std::vector<std::int64_t> integers(bytes / sizeof(std::int64_t));
+    std::memcpy(integers.data(), entry.data, bytes);
+    values.reserve(integers.size());
+    for (const std::int64_t value : integers) {
+      values.push_back(static_cast<double>(value));
+    }
+  } else {
+    std::vector<float> reals(bytes / sizeof(float));
+    std::memcpy(reals.data(), entry.data, bytes);
+    values.assign(reals.begin(), reals.end());
+  }
+  return values;
+}
+
+std::string CompareArray(const model::TensorEntry& entry,
+                         const spec::Array& array, const Tolerance& tolerance) {
+  if (entry.shape != array.shape) {
+    return absl::StrCat(array.name, ": shape ", absl::StrJoin(array.shape, ","),
+                        ", expected ", absl::StrJoin(entry.shape, ","));
+  }
+  const bool integer = entry.dtype == model::TensorDtype::kI64;
+  const std::vector<double> expected = ValuesOf(entry);
+  const std::vector<double> actual = spec::ToDoubles(array);
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const double bound =
+        integer
+            ? tolerance.counts
+            : tolerance.absolute + tolerance.relative * std::abs(expected[i]);
+    if (!(std::abs(actual[i] - expected[i]) <= bound)) {
+      return absl::StrCat(array.name, " element ", i, ": ", actual[i],
+                          ", expected ", expected[i]);
+    }
+  }
+  return "";
+}
+
+}  // namespace
+
+ModelInputs OpenInputs(const std::string& name) {
+  static auto* const opened = new std::map<std::string, ModelInputs>();
+  ModelInputs& inputs = (*opened)[name];
+  if (inputs.checkpoint == nullptr) {
+    inputs.checkpoint = Open(name);
+    inputs.baseline = Open("tiny-mistral");
+    ThreadPool pool(1);
+    auto model =
+        model::Model::Load(inputs.checkpoint, "cpu", pool, RunContext());
+    EXPECT_TRUE(model.ok()) << model.status();
+    inputs.model = *std::move(model);
+  }
+  return inputs;
+}
+
+spec::AnalysisSpec Normalised(spec::AnalysisSpec spec) {
+  const std::vector<std::string> names = spec::ModelNames(spec);
+  const ModelInputs inputs = OpenInputs(names[0]);
+  const spec::ModelFacts facts = FactsOf(*inputs.checkpoint, names[0]);
+  const spec::ModelFacts baseline = FactsOf(*inputs.baseline, "tiny-mistral");
+  const absl::Status status =
+      spec::Normalise(facts, names.size() > 1 ? &baseline : nullptr, {}, spec);
+  EXPECT_TRUE(status.ok()) << status;
+  return spec;
+}
+
+Log RunSpec(const spec::AnalysisSpec& spec, const RunOptions& options) {
+  Log log;
+  ThreadPool pool(options.threads);
+  const RunContext context;
+  RecordingSink sink(log, context.token(), options.cancel_after);
+  log.status = Run(spec, OpenInputs(spec::ModelNames(spec)[0]), options.resume,
+                   pool, context, sink);
+  return log;
+}
+
+std::string SchemaProblem(const spec::AnalysisSpec& spec, const Log& log) {
+  for (const spec::Chunk& chunk : log.chunks) {
+    const absl::Status status = Catalogue()[spec.index()].schema.Check(chunk);
+    if (!status.ok()) {
+      return status.ToString();
+    }
+  }
+  return "";
+}
+
+std::vector<std::string> Images(const Log& log, std::int64_t first) {
+  std::vector<std::string> images;
+  for (std::size_t i = static_cast<std::size_t>(first); i < log.chunks.size();
+       ++i) {
+    std::string image;
+    for (const spec::Array& array : log.chunks[i].arrays) {
+      absl::StrAppend(&image, array.name, " ", spec::DTypeName(array.dtype),
+                      " ", absl::StrJoin(array.shape, ","), " ", array.bytes,
+                      "\n");
+    }
+    images.push_back(std::move(image));
+  }
+  return images;
+}
+
+std::map<std::string, spec::Array> Join(const Log& log) {
+  std::map<std::string, spec::Array> joined;
+  for (const spec::Chunk& chunk : log.chunks) {
+    for (const spec::Array& array : chunk.arrays) {
+      const auto [at, fresh] = joined.emplace(array.name, array);
+      if (!fresh) {
+        at->second.shape[0] += array.shape[0];
+        at->second.bytes += array.bytes;
+      }
+    }
+  }
+  return joined;
+}
+
+spec::TokenInput ExpectedInput(const std::string& model,
+                               const std::string& text) {
+  const auto file = ExpectedFile(model);
+  const std::string prefix = absl::StrCat("input/", text, "/");
+  spec::TokenInput input;
+  for (const double id : ValuesOf(file->tensors().at(prefix + "input_ids"))) {
+    input.ids.push_back(static_cast<std::int32_t>(id));
+  }
+  for (const double length : ValuesOf(file->tensors().at(prefix + "lengths"))) {
+    input.lengths.push_back(static_cast<std::int64_t>(length));
+  }
+  return input;
+}
+
+std::string Compare(const std::string& model, const std::string& group,
+                    const std::vector<std::string>& endings, const Log& log,
+                    const Tolerance& tolerance, int* compared) {
+  const auto file = ExpectedFile(model);
+  const std::map<std::string, spec::Array> joined = Join(log);
+  *compared = 0;
+  for (const auto& [full_name, entry] : file->tensors()) {
+    absl::string_view name = full_name;
+    if (!absl::ConsumePrefix(&name, group + "/") ||
+        std::none_of(endings.begin(), endings.end(),
+                     [&](const std::string& ending) {
+                       return absl::EndsWith(name, ending);
+                     })) {
+      continue;
+    }
+    const auto found = joined.find(std::string(name));
+    if (found == joined.end()) {
+      return absl::StrCat(full_name, " was not emitted");
+    }
+    const std::string problem = CompareArray(entry, found->second, tolerance);
+    if (!problem.empty()) {
+      return problem;
+    }
+    ++*compared;
+  }
+  return "";
+}
+
+}  // namespace moescope::analysis
