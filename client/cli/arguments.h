@@ -1,0 +1,101 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+#include "moescope/v1/input.pb.h"
+
+namespace moescope::client {
+
+enum class Command {
+  kModelsList,
+  kModelsDescribe,
+  kModelsLoad,
+  kModelsUnload,
+  kModelsTokenize,
+  kTrace,
+  kSimilarity,
+  kNeurons,
+  kAnalyze,
+  kAnalysesList,
+  kAnalysesDescribe,
+  kJobsList,
+  kJobsShow,
+  kJobsWatch,
+  kJobsCancel,
+  kResultsShow,
+  kResultsFetch,
+  kServerInfo,
+  kServerCache,
+};
+
+/// Where tokens come from; all optional.
+struct InputArguments {
+  std::optional<std::string> text;
+  std::optional<std::string> file;
+  std::optional<std::string> tokens;
+  std::optional<std::string> tokens_file;
+  std::vector<std::string> corpora;  ///< "LABEL=FILE"
+  std::int32_t sequence_tokens = 0;  ///< 0: the server's default
+
+  bool given() const {
+    return text.has_value() || file.has_value() || tokens.has_value() ||
+           tokens_file.has_value() || !corpora.empty();
+  }
+};
+
+/// A command line that makes sense.
+struct Arguments {
+  Command command = Command::kServerInfo;
+  std::string server = "127.0.0.1:50051";
+  bool json = false;
+  bool no_colour = false;
+  double timeout_seconds = 0;  ///< 0: none
+
+  std::string subject;  ///< MODEL, JOB, RESULT or the NAME of an analysis
+  std::string name;     ///< NAME of `analyze`, TEXT of `tokenize`
+  InputArguments input;
+  std::vector<std::int64_t> layers;
+  std::vector<std::string> fields;
+  std::vector<std::string> levels;
+  std::vector<std::string> projections;
+  bool shared = false;
+  std::string baseline;
+  std::vector<std::pair<std::string, std::string>> settings;  ///< --set
+  bool dry_run = false;
+  bool detach = false;
+  std::string output_file;  ///< -o; empty: standard output
+  std::string format;       ///< --format; empty: by extension
+};
+
+/// What came of parsing: arguments, or a text and an exit status.
+struct ParseOutcome {
+  std::optional<Arguments> arguments;
+  int exit_code = 0;
+  std::string out;  ///< For standard output: help, version
+  std::string err;  ///< For standard error: what is wrong
+};
+
+/// Reads a command line. Wrong usage gives exit status 2 and names the flag and
+/// the allowed values; --help and --version give 0.
+ParseOutcome ParseArguments(int argc, const char* const* argv);
+
+/// "0,3-5" as {0, 3, 4, 5}. Errors: INVALID_ARGUMENT naming the part.
+absl::StatusOr<std::vector<std::int64_t>> ParseLayers(absl::string_view text);
+
+/// "1,2 3" as one sequence. Errors: INVALID_ARGUMENT naming what is no id.
+absl::StatusOr<v1::TokenIds> ParseTokens(absl::string_view text);
+
+/// The input of a request: --text one sequence; --file and --corpus texts to be
+/// cut; --tokens one sequence; --tokens-file one sequence per line, empty lines
+/// left out. Errors: those of reading the files; INVALID_ARGUMENT naming flag
+/// and line.
+absl::StatusOr<v1::Input> BuildInput(const InputArguments& arguments);
+
+}  // namespace moescope::client

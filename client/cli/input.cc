@@ -1,0 +1,113 @@
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+#include "client/cli/arguments.h"
+#include "moescope/base/error.h"
+#include "moescope/base/file.h"
+#include "moescope/base/status_macros.h"
+
+namespace moescope::client {
+namespace {
+
+// Far beyond what any server takes; keeps a mistaken path from filling memory.
+constexpr std::int64_t kMaxFileBytes = std::int64_t{1} << 30;
+// More layers than any model has; bounds "0-999999999".
+constexpr std::int64_t kMaxLayers = 100000;
+
+absl::Status AddText(const std::string& label, const std::string& path,
+                     v1::Input& input) {
+  MOESCOPE_ASSIGN_OR_RETURN(std::string text, ReadFile(path, kMaxFileBytes));
+  v1::Document& document = *input.add_documents();
+  document.set_label(label);
+  document.set_text(std::move(text));
+  document.set_cut(true);
+  return absl::OkStatus();
+}
+
+absl::Status AddTokensFile(const std::string& path, v1::Input& input) {
+  MOESCOPE_ASSIGN_OR_RETURN(const std::string text,
+                            ReadFile(path, kMaxFileBytes));
+  int number = 0;
+  for (const absl::string_view line : absl::StrSplit(text, '\n')) {
+    ++number;
+    auto tokens = ParseTokens(line);
+    if (!tokens.ok()) {
+      return Annotate(tokens.status(),
+                      absl::StrCat("--tokens-file, line ", number));
+    }
+    if (tokens->ids_size() > 0) {
+      *input.add_documents()->mutable_tokens() = *std::move(tokens);
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<std::int64_t>> ParseLayers(absl::string_view text) {
+  std::vector<std::int64_t> layers;
+  for (const absl::string_view part : absl::StrSplit(text, ',')) {
+    const std::vector<absl::string_view> ends =
+        absl::StrSplit(part, absl::MaxSplits('-', 1));
+    std::int64_t first = 0;
+    std::int64_t last = 0;
+    if (!absl::SimpleAtoi(ends.front(), &first) ||
+        !absl::SimpleAtoi(ends.back(), &last) || first < 0 || last < first ||
+        last > kMaxLayers) {
+      return InvalidField(
+          "--layers", absl::StrCat("\"", part, "\" is neither a layer's number "
+                                   "nor a range such as 3-5"));
+    }
+    for (std::int64_t layer = first; layer <= last; ++layer) {
+      layers.push_back(layer);
+    }
+  }
+  return layers;
+}
+
+absl::StatusOr<v1::TokenIds> ParseTokens(absl::string_view text) {
+  v1::TokenIds tokens;
+  for (const absl::string_view word :
+       absl::StrSplit(text, absl::ByAnyChar(", \t\r"), absl::SkipEmpty())) {
+    std::int32_t id = 0;
+    if (!absl::SimpleAtoi(word, &id)) {
+      return InvalidField("tokens",
+                          absl::StrCat("\"", word, "\" is no token id"));
+    }
+    tokens.add_ids(id);
+  }
+  return tokens;
+}
+
+absl::StatusOr<v1::Input> BuildInput(const InputArguments& arguments) {
+  v1::Input input;
+  input.set_sequence_tokens(arguments.sequence_tokens);
+  if (arguments.text.has_value()) {
+    input.add_documents()->set_text(*arguments.text);
+  }
+  if (arguments.file.has_value()) {
+    MOESCOPE_RETURN_IF_ERROR(AddText("", *arguments.file, input));
+  }
+  if (arguments.tokens.has_value()) {
+    MOESCOPE_ASSIGN_OR_RETURN(*input.add_documents()->mutable_tokens(),
+                              ParseTokens(*arguments.tokens));
+  }
+  if (arguments.tokens_file.has_value()) {
+    MOESCOPE_RETURN_IF_ERROR(AddTokensFile(*arguments.tokens_file, input));
+  }
+  for (const std::string& corpus : arguments.corpora) {
+    const std::pair<std::string, std::string> parts =
+        absl::StrSplit(corpus, absl::MaxSplits('=', 1));
+    MOESCOPE_RETURN_IF_ERROR(AddText(parts.first, parts.second, input));
+  }
+  return input;
+}
+
+}  // namespace moescope::client

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/types/span.h"
+
+#include "client/export/result_document.h"
+#include "moescope/v1/analysis.pb.h"
+#include "moescope/v1/model.pb.h"
+#include "moescope/v1/result.pb.h"
+
+namespace moescope::client {
+
+/// Provenance as strings: "analysis", "analysis_version", "models",
+/// "model_identities" (both comma-separated), "spec", "tokens_digest",
+/// "numerics_class", "version.<library>", "started", "finished" (RFC 3339,
+/// UTC), "result", "digest"; what is empty is left out. `prefix` goes before
+/// each.
+std::map<std::string, std::string> ProvenanceStrings(const v1::Result& result,
+                                                     const std::string& prefix);
+
+/// Tokens that a trace shows before it says how many more there are.
+inline constexpr std::size_t kMaxTokensShown = 200;
+
+/// The ids that TraceText will show, for Tokenize.
+std::vector<std::int32_t> TokensToShow(absl::Span<const spec::Array> arrays);
+
+/// A line per token: position, id, its text (`tokens`, may be shorter), then
+/// per layer the chosen experts with their weights. Other arrays are
+/// summarised.
+std::string TraceText(absl::Span<const spec::Array> arrays,
+                      absl::Span<const v1::Token> tokens);
+
+/// A heat map per layer, level and projection.
+std::string SimilarityText(const v1::ComputeExpertSimilarityResponse& response,
+                           bool plain);
+
+/// Name, shape, smallest, mean and largest value of each array; of a scalar,
+/// its value.
+std::string ArraysText(absl::Span<const spec::Array> arrays);
+
+/// Per layer a table with a row per participant and a column per array of one
+/// value each, then the summary of the others.
+std::string NeuronsText(const v1::ComputeNeuronStatisticsResponse& response);
+
+}  // namespace moescope::client

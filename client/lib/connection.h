@@ -1,0 +1,136 @@
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+
+#include "client/lib/client.h"
+#include "moescope/v1/admin.grpc.pb.h"
+#include "moescope/v1/analysis.grpc.pb.h"
+#include "moescope/v1/job.grpc.pb.h"
+#include "moescope/v1/model.grpc.pb.h"
+#include "moescope/v1/result.grpc.pb.h"
+
+namespace moescope::client {
+
+/// The job behind a call in progress.
+struct CallJob {
+  /// Empty until the server has told it.
+  std::string id;
+  /// Whether an interruption cancels it.
+  bool cancel_on_interrupt = true;
+  /// Whether somebody is told how far it has come.
+  bool show_progress = true;
+};
+
+/// Makes calls on one channel and looks up while they wait.
+/// Threads: one at a time.
+class Client::Connection {
+ public:
+  explicit Connection(ClientOptions options);
+
+  /// One request, one reply. `prepare(context, queue)` makes the call's reader.
+  template <class Response, class Prepare>
+  absl::StatusOr<Response> Unary(const Prepare& prepare) {
+    Call call(*this);
+    CallJob job;
+    auto reader = prepare(&call.context, &call.queue);
+    reader->StartCall();
+    reader->ReadInitialMetadata(Tag(1));
+    Response response;
+    grpc::Status status;
+    bool ok = Wait(call, Tag(1), job);
+    job.id = JobIdOf(call.context);
+    reader->Finish(&response, &status, Tag(2));
+    ok = Wait(call, Tag(2), job) && ok;
+    if (!status.ok()) {
+      return ToStatus(status, call);
+    }
+    return response;
+  }
+
+  /// One request, many replies, each handed to `take`, whose error ends the
+  /// call. `job` learns the id that the server tells.
+  template <class Response, class Prepare>
+  absl::Status Stream(const Prepare& prepare, CallJob& job,
+                      const std::function<absl::Status(Response)>& take) {
+    Call call(*this);
+    auto reader = prepare(&call.context, &call.queue);
+    reader->StartCall(Tag(1));
+    bool ok = Wait(call, Tag(1), job);
+    if (ok) {
+      reader->ReadInitialMetadata(Tag(2));
+      ok = Wait(call, Tag(2), job);
+      if (const std::string id = JobIdOf(call.context); ok && !id.empty()) {
+        job.id = id;
+      }
+    }
+    absl::Status taken;
+    while (ok && taken.ok()) {
+      Response response;
+      reader->Read(&response, Tag(3));
+      ok = Wait(call, Tag(3), job);
+      if (ok) {
+        taken = take(std::move(response));
+      }
+    }
+    if (!taken.ok()) {
+      call.context.TryCancel();
+    }
+    grpc::Status status;
+    reader->Finish(&status, Tag(4));
+    Wait(call, Tag(4), job);
+    return taken.ok() ? ToStatus(status, call) : taken;
+  }
+
+  absl::StatusOr<v1::Job> GetJob(const std::string& id);
+  absl::StatusOr<v1::Job> CancelJob(const std::string& id);
+  /// Waits a moment before a stream is taken up again; CANCELLED when
+  /// interrupted meanwhile.
+  absl::Status PauseBeforeRetry();
+
+  const std::unique_ptr<v1::ModelService::Stub>& models() { return models_; }
+  const std::unique_ptr<v1::AnalysisService::Stub>& analyses() {
+    return analyses_;
+  }
+  const std::unique_ptr<v1::JobService::Stub>& jobs() { return jobs_; }
+  const std::unique_ptr<v1::ResultService::Stub>& results() { return results_; }
+  const std::unique_ptr<v1::AdminService::Stub>& admin() { return admin_; }
+
+ private:
+  struct Call {
+    explicit Call(const Connection& connection);
+    ~Call();
+    grpc::ClientContext context;
+    grpc::CompletionQueue queue;
+    absl::Time started = absl::Now();
+    absl::Time next_progress;
+    absl::Time interrupted_at = absl::InfiniteFuture();
+    bool cancelled = false;
+  };
+
+  static void* Tag(std::intptr_t number) {
+    return reinterpret_cast<void*>(number);
+  }
+  static std::string JobIdOf(const grpc::ClientContext& context);
+  /// Waits for `tag`, looking up meanwhile; gives the event's success.
+  bool Wait(Call& call, void* tag, const CallJob& job);
+  void LookUp(Call& call, const CallJob& job);
+  absl::Status ToStatus(const grpc::Status& status, const Call& call) const;
+
+  ClientOptions options_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<v1::ModelService::Stub> models_;
+  std::unique_ptr<v1::AnalysisService::Stub> analyses_;
+  std::unique_ptr<v1::JobService::Stub> jobs_;
+  std::unique_ptr<v1::ResultService::Stub> results_;
+  std::unique_ptr<v1::AdminService::Stub> admin_;
+};
+
+}  // namespace moescope::client

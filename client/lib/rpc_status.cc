@@ -1,0 +1,112 @@
+#include "client/lib/rpc_status.h"
+
+#include <string>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+
+#include "moescope/base/error.h"
+
+namespace moescope::client {
+namespace {
+
+ErrorDetails ReadDetails(const google::rpc::Status& status) {
+  ErrorDetails out;
+  for (const google::protobuf::Any& any : status.details()) {
+    google::rpc::ErrorInfo info;
+    google::rpc::BadRequest bad_request;
+    google::rpc::RetryInfo retry;
+    if (any.UnpackTo(&info)) {
+      out.reason = info.reason();
+      out.metadata.insert(info.metadata().begin(), info.metadata().end());
+    } else if (any.UnpackTo(&bad_request)) {
+      for (const auto& violation : bad_request.field_violations()) {
+        out.fields.push_back({violation.field(), violation.description()});
+      }
+    } else if (any.UnpackTo(&retry)) {
+      out.retry_after = absl::Seconds(retry.retry_delay().seconds()) +
+                        absl::Nanoseconds(retry.retry_delay().nanos());
+    }
+  }
+  return out;
+}
+
+// What the code asks of the caller.
+absl::string_view Advice(absl::StatusCode code) {
+  switch (code) {
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kOutOfRange:
+      return "correct the request";
+    case absl::StatusCode::kNotFound:
+      return "look at `models list`, `jobs list` or `analyses list` for what is "
+             "there";
+    case absl::StatusCode::kAlreadyExists:
+      return "choose another name or request id";
+    case absl::StatusCode::kFailedPrecondition:
+      return "change the state that the message names, then try again";
+    case absl::StatusCode::kResourceExhausted:
+      return "try again later, or ask for less";
+    case absl::StatusCode::kUnavailable:
+      return "check that the server runs and that --server names its address, "
+             "or try again soon";
+    case absl::StatusCode::kDeadlineExceeded:
+      return "allow more time with --timeout, or submit with `analyze --detach`";
+    case absl::StatusCode::kDataLoss:
+      return "fetch the checkpoint again: its files contradict themselves";
+    case absl::StatusCode::kUnimplemented:
+      return "this server can't do it; token ids (--tokens) work where a "
+             "tokenizer does not";
+    case absl::StatusCode::kInternal:
+      return "this is an error of moescope: please report it with the server's "
+             "log";
+    case absl::StatusCode::kUnauthenticated:
+    case absl::StatusCode::kPermissionDenied:
+      return "ask the operator for access";
+    default:
+      return "";
+  }
+}
+
+}  // namespace
+
+absl::Status StatusFromRpc(int code, absl::string_view message,
+                           const std::string& details) {
+  const auto status_code = static_cast<absl::StatusCode>(code);
+  google::rpc::Status status;
+  if (details.empty() || !status.ParseFromString(details)) {
+    return absl::Status(status_code, message);
+  }
+  return MakeError(status_code, message, ReadDetails(status));
+}
+
+std::string ErrorText(const absl::Status& status) {
+  const ErrorDetails details = GetErrorDetails(status);
+  std::string out = absl::StrCat("error: ", status.message(), "\n");
+  for (const FieldViolation& field : details.fields) {
+    if (!absl::StrContains(status.message(), field.description)) {
+      absl::StrAppend(&out, "  ", field.field, ": ", field.description, "\n");
+    }
+  }
+  absl::StrAppend(&out, "  ", absl::StatusCodeToString(status.code()));
+  if (!details.reason.empty()) {
+    absl::StrAppend(&out, " ", details.reason);
+  }
+  for (const auto& [key, value] : details.metadata) {
+    absl::StrAppend(&out, " ", key, "=", value);
+  }
+  out += "\n";
+  if (details.retry_after.has_value()) {
+    absl::StrAppend(&out, "  try again in ",
+                    absl::FormatDuration(*details.retry_after), "\n");
+  } else if (const absl::string_view advice = Advice(status.code());
+             !advice.empty()) {
+    absl::StrAppend(&out, "  ", advice, "\n");
+  }
+  return out;
+}
+
+}  // namespace moescope::client
