@@ -1,0 +1,422 @@
+#include "client/cli/commands.h"
+
+#include <cstdio>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+#include "client/cli/progress.h"
+#include "client/cli/result_view.h"
+#include "client/cli/views.h"
+#include "client/export/result_document.h"
+#include "client/lib/client.h"
+#include "moescope/base/byte_size.h"
+#include "moescope/base/file.h"
+#include "moescope/base/log.h"
+#include "moescope/base/status_macros.h"
+#include "moescope/base/uuid.h"
+#include "moescope/codec/messages.h"
+#include "moescope/codec/parameters.h"
+
+namespace moescope::client {
+namespace {
+
+constexpr absl::string_view kUsagePayload = "moescope/usage";
+
+void Print(absl::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+}
+
+// One command's run.
+class Runner {
+ public:
+  Runner(const Arguments& arguments, ClientOptions options)
+      : a_(arguments), client_(WithProgress(std::move(options))) {}
+
+  absl::Status Models();
+  absl::Status Trace();
+  absl::Status Similarity();
+  absl::Status Neurons();
+  absl::Status Analyze();
+  absl::Status Analyses();
+  absl::Status Jobs();
+  absl::Status Results();
+  absl::Status Server();
+
+ private:
+  ClientOptions WithProgress(ClientOptions options) {
+    options.on_progress = [this](const v1::Job& job) { progress_.Show(job); };
+    return options;
+  }
+
+  // Prints `response` as JSON, or `view(response)`.
+  template <class Response, class View>
+  absl::Status Show(absl::StatusOr<Response> response, const View& view) {
+    MOESCOPE_RETURN_IF_ERROR(response.status());
+    progress_.Wipe();
+    Print(a_.json ? MessageJson(*response) : std::string(view(*response)));
+    return absl::OkStatus();
+  }
+
+  // Reads the result `name` into `document`.
+  absl::Status Read(const std::string& name, const std::string& prefix,
+                    ResultDocument& document);
+  absl::StatusOr<v1::Job> Follow(const v1::Job& job);
+  // Into the file, as JSON, or `view` of it.
+  absl::Status Deliver(const ResultDocument& document,
+                       const std::function<std::string()>& view);
+  // The text of each token of a trace, where the model has a tokenizer.
+  std::vector<v1::Token> TokenTexts(const ResultDocument& document);
+  bool WantsArrays() const { return a_.json || !a_.output_file.empty(); }
+
+  const Arguments& a_;
+  ProgressLine progress_;
+  Client client_;
+};
+
+absl::Status Runner::Read(const std::string& name, const std::string& prefix,
+                          ResultDocument& document) {
+  std::vector<spec::Chunk> chunks;
+  MOESCOPE_ASSIGN_OR_RETURN(const v1::Result result,
+                            client_.ReadResult(name, [&](spec::Chunk chunk) {
+                              chunks.push_back(std::move(chunk));
+                              return absl::OkStatus();
+                            }));
+  MOESCOPE_ASSIGN_OR_RETURN(auto arrays, spec::Concatenate(std::move(chunks)));
+  AddArrays(std::move(arrays), document);
+  document.metadata.merge(ProvenanceStrings(result, prefix));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::Job> Runner::Follow(const v1::Job& job) {
+  v1::Job ended = job;
+  if (!HasEnded(job.state())) {
+    const absl::Time shown_from = absl::Now() + absl::Seconds(1);
+    MOESCOPE_ASSIGN_OR_RETURN(
+        ended, client_.WatchJob(job.id(), true, [&](const v1::Job& now) {
+          if (absl::Now() >= shown_from) {
+            progress_.Show(now);
+          }
+        }));
+  }
+  progress_.Wipe();
+  MOESCOPE_RETURN_IF_ERROR(JobStatus(ended));
+  return ended;
+}
+
+absl::Status Runner::Deliver(const ResultDocument& document,
+                             const std::function<std::string()>& view) {
+  progress_.Wipe();
+  if (a_.output_file.empty()) {
+    if (!a_.json) {
+      Print(view());
+      return absl::OkStatus();
+    }
+    MOESCOPE_ASSIGN_OR_RETURN(const std::string text,
+                              Encode(document, FileFormat::kJson));
+    Print(text);
+    return absl::OkStatus();
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(const FileFormat format,
+                            a_.format.empty() ? FormatOfPath(a_.output_file)
+                                              : ParseFileFormat(a_.format));
+  MOESCOPE_ASSIGN_OR_RETURN(const std::string bytes, Encode(document, format));
+  MOESCOPE_RETURN_IF_ERROR(WriteFileAtomically(a_.output_file, bytes));
+  std::fprintf(stderr, "%zu arrays, %s, in %s\n", document.arrays.size(),
+               FormatByteSize(static_cast<std::int64_t>(bytes.size())).c_str(),
+               a_.output_file.c_str());
+  return absl::OkStatus();
+}
+
+absl::Status Runner::Models() {
+  switch (a_.command) {
+    case Command::kModelsList:
+      return Show(client_.ListModels(), ModelsText);
+    case Command::kModelsDescribe:
+      return Show(client_.GetModel(a_.subject), MessageText);
+    case Command::kModelsUnload:
+      return Show(client_.UnloadModel(a_.subject), MessageText);
+    case Command::kModelsTokenize: {
+      v1::TokenizeRequest request;
+      request.set_model(a_.subject);
+      request.set_text(a_.name);
+      return Show(client_.Tokenize(request), TokensText);
+    }
+    default:
+      break;
+  }
+  if (a_.dry_run) {
+    return Show(client_.EstimateModel(a_.subject), MessageText);
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(const auto loading, client_.LoadModel(a_.subject));
+  MOESCOPE_RETURN_IF_ERROR(Follow(loading.job()).status());
+  return Show(client_.GetModel(a_.subject), MessageText);
+}
+
+std::vector<v1::Token> Runner::TokenTexts(const ResultDocument& document) {
+  v1::TokenizeRequest request;
+  request.set_model(a_.subject);
+  for (const std::int32_t id : TokensToShow(document.arrays)) {
+    request.mutable_tokens()->add_ids(id);
+  }
+  if (!request.has_tokens()) {
+    return {};
+  }
+  // A model without a known tokenizer is shown by ids alone.
+  const auto response = client_.Tokenize(request);
+  return response.ok() ? std::vector<v1::Token>(response->tokens().begin(),
+                                                response->tokens().end())
+                       : std::vector<v1::Token>();
+}
+
+absl::Status Runner::Trace() {
+  v1::TraceRoutingRequest request;
+  v1::RoutingTraceSpec& spec = *request.mutable_spec();
+  spec.set_model(a_.subject);
+  spec.mutable_layers()->Add(a_.layers.begin(), a_.layers.end());
+  spec.mutable_fields()->Add(a_.fields.begin(), a_.fields.end());
+  MOESCOPE_ASSIGN_OR_RETURN(*request.mutable_input(), BuildInput(a_.input));
+  std::vector<spec::Chunk> chunks;
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const v1::Result result,
+      client_.TraceRouting(request, [&](moescope::spec::Chunk chunk) {
+        chunks.push_back(std::move(chunk));
+        return absl::OkStatus();
+      }));
+  ResultDocument document;
+  MOESCOPE_ASSIGN_OR_RETURN(document.arrays,
+                            moescope::spec::Concatenate(std::move(chunks)));
+  document.metadata = ProvenanceStrings(result, "");
+  return Deliver(document, [&] {
+    return TraceText(document.arrays, TokenTexts(document));
+  });
+}
+
+absl::Status Runner::Similarity() {
+  v1::ComputeExpertSimilarityRequest request;
+  v1::ExpertSimilaritySpec& spec = *request.mutable_spec();
+  spec.set_model(a_.subject);
+  spec.mutable_layers()->Add(a_.layers.begin(), a_.layers.end());
+  spec.mutable_levels()->Add(a_.levels.begin(), a_.levels.end());
+  spec.mutable_projections()->Add(a_.projections.begin(), a_.projections.end());
+  spec.set_include_shared(a_.shared);
+  spec.set_baseline(a_.baseline);
+  MOESCOPE_ASSIGN_OR_RETURN(const auto response,
+                            client_.ComputeExpertSimilarity(request));
+  ResultDocument document;
+  if (WantsArrays() || response.too_large()) {
+    MOESCOPE_RETURN_IF_ERROR(Read(response.result().name(), "", document));
+  }
+  return Deliver(document, [&] {
+    return response.too_large() ? ArraysText(document.arrays)
+                                : SimilarityText(response, a_.no_colour);
+  });
+}
+
+absl::Status Runner::Neurons() {
+  v1::ComputeNeuronStatisticsRequest request;
+  v1::NeuronWeightStatisticsSpec& spec = *request.mutable_spec();
+  spec.set_model(a_.subject);
+  spec.mutable_layers()->Add(a_.layers.begin(), a_.layers.end());
+  spec.mutable_projections()->Add(a_.projections.begin(), a_.projections.end());
+  spec.set_include_shared(a_.shared);
+  spec.set_baseline(a_.baseline);
+  if (a_.input.given()) {
+    MOESCOPE_ASSIGN_OR_RETURN(*request.mutable_input(), BuildInput(a_.input));
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(const auto response,
+                            client_.ComputeNeuronStatistics(request));
+  ResultDocument document;
+  if (WantsArrays() || response.too_large()) {
+    MOESCOPE_RETURN_IF_ERROR(Read(response.result().name(), "", document));
+    if (response.has_activation_result()) {
+      MOESCOPE_RETURN_IF_ERROR(Read(response.activation_result().name(),
+                                    "activation.", document));
+    }
+  }
+  return Deliver(document, [&] {
+    return response.too_large() ? ArraysText(document.arrays)
+                                : NeuronsText(response);
+  });
+}
+
+// The Spec of `analyze`, without tokens: those travel as input.
+absl::StatusOr<v1::AnalysisSpec> BuildSpec(const Arguments& a) {
+  MOESCOPE_ASSIGN_OR_RETURN(auto spec, spec::DefaultSpec(a.name));
+  MOESCOPE_RETURN_IF_ERROR(
+      codec::SetFromJson(spec, "model", JsonQuote(a.subject)));
+  if (!a.baseline.empty()) {
+    MOESCOPE_RETURN_IF_ERROR(
+        codec::SetFromJson(spec, "baseline", JsonQuote(a.baseline)));
+  }
+  for (const auto& [name, value] : a.settings) {
+    // The command line says "level", as `similarity` does.
+    MOESCOPE_RETURN_IF_ERROR(
+        codec::SetFromJson(spec, name == "level" ? "levels" : name, value));
+  }
+  v1::AnalysisSpec message = codec::ToMessage(spec);
+  if (const spec::TokenInput* tokens = spec::GetTokenInput(spec);
+      tokens != nullptr && tokens->empty()) {
+    if (message.has_routing_trace()) {
+      message.mutable_routing_trace()->clear_input();
+    } else if (message.has_activation_statistics()) {
+      message.mutable_activation_statistics()->clear_input();
+    }
+  }
+  return message;
+}
+
+absl::Status Runner::Analyze() {
+  auto spec = BuildSpec(a_);
+  if (!spec.ok()) {
+    return UsageError(spec.status());
+  }
+  v1::SubmitAnalysisRequest request;
+  *request.mutable_spec() = *std::move(spec);
+  if (a_.input.given()) {
+    MOESCOPE_ASSIGN_OR_RETURN(*request.mutable_input(), BuildInput(a_.input));
+  }
+  request.set_validate_only(a_.dry_run);
+  request.set_request_id(NewUuidV7(absl::Now()));
+  auto response = client_.SubmitAnalysis(request);
+  if (!response.ok() || a_.dry_run) {
+    return Show(std::move(response), MessageText);
+  }
+  if (a_.detach) {
+    return Show(std::move(response), [](const v1::SubmitAnalysisResponse& r) {
+      return r.job().id() + "\n";
+    });
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(const v1::Job job, Follow(response->job()));
+  ResultDocument document;
+  MOESCOPE_RETURN_IF_ERROR(Read(job.result(), "", document));
+  return Deliver(document, [&] { return ArraysText(document.arrays); });
+}
+
+absl::Status Runner::Analyses() {
+  auto response = client_.ListAnalyses();
+  if (!response.ok() || a_.command == Command::kAnalysesList) {
+    return Show(std::move(response), AnalysesText);
+  }
+  std::string known;
+  for (const v1::AnalysisInfo& analysis : response->analyses()) {
+    if (analysis.name() == a_.subject) {
+      return Show(absl::StatusOr<v1::AnalysisInfo>(analysis), AnalysisText);
+    }
+    absl::StrAppend(&known, known.empty() ? "" : ", ", analysis.name());
+  }
+  return absl::NotFoundError(absl::StrCat("analysis: \"", a_.subject,
+                                          "\" is unknown; known: ", known));
+}
+
+absl::Status Runner::Jobs() {
+  switch (a_.command) {
+    case Command::kJobsList:
+      return Show(client_.ListJobs(), JobsText);
+    case Command::kJobsShow:
+      return Show(client_.GetJob(a_.subject), MessageText);
+    case Command::kJobsCancel:
+      return Show(client_.CancelJob(a_.subject), MessageText);
+    default:
+      break;
+  }
+  // Whoever only looks on does not cancel by leaving.
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const v1::Job job,
+      client_.WatchJob(a_.subject, false, [&](const v1::Job& now) {
+        if (!a_.json) {
+          Print(absl::StrCat(JobStateText(now.state()), ": ",
+                             ProgressText(now), "\n"));
+          std::fflush(stdout);
+        }
+      }));
+  if (a_.json) {
+    Print(MessageJson(job));
+  }
+  return JobStatus(job);
+}
+
+absl::Status Runner::Results() {
+  if (a_.command == Command::kResultsShow) {
+    return Show(client_.GetResult(a_.subject), MessageText);
+  }
+  ResultDocument document;
+  MOESCOPE_RETURN_IF_ERROR(Read(a_.subject, "", document));
+  return Deliver(document, [] { return std::string(); });
+}
+
+absl::Status Runner::Server() {
+  return a_.command == Command::kServerInfo
+             ? Show(client_.GetServerInfo(), MessageText)
+             : Show(client_.GetCacheStats(), CacheText);
+}
+
+absl::Status Dispatch(Runner& runner, Command command) {
+  switch (command) {
+    case Command::kModelsList:
+    case Command::kModelsDescribe:
+    case Command::kModelsLoad:
+    case Command::kModelsUnload:
+    case Command::kModelsTokenize:
+      return runner.Models();
+    case Command::kTrace:
+      return runner.Trace();
+    case Command::kSimilarity:
+      return runner.Similarity();
+    case Command::kNeurons:
+      return runner.Neurons();
+    case Command::kAnalyze:
+      return runner.Analyze();
+    case Command::kAnalysesList:
+    case Command::kAnalysesDescribe:
+      return runner.Analyses();
+    case Command::kJobsList:
+    case Command::kJobsShow:
+    case Command::kJobsWatch:
+    case Command::kJobsCancel:
+      return runner.Jobs();
+    case Command::kResultsShow:
+    case Command::kResultsFetch:
+      return runner.Results();
+    case Command::kServerInfo:
+    case Command::kServerCache:
+      return runner.Server();
+  }
+  return absl::InternalError("a command without code");
+}
+
+}  // namespace
+
+absl::Status RunCommand(const Arguments& arguments,
+                        std::function<bool()> interrupted) {
+  ClientOptions options;
+  options.address = arguments.server;
+  options.interrupted = std::move(interrupted);
+  if (arguments.timeout_seconds > 0) {
+    options.deadline = absl::Seconds(arguments.timeout_seconds);
+  }
+  Runner runner(arguments, std::move(options));
+  return Dispatch(runner, arguments.command);
+}
+
+int ExitCode(const absl::Status& status, bool interrupted) {
+  if (interrupted && !status.ok()) {
+    return 130;
+  }
+  if (status.GetPayload(kUsagePayload).has_value()) {
+    return 2;
+  }
+  return status.ok() ? 0 : 1;
+}
+
+absl::Status UsageError(const absl::Status& status) {
+  absl::Status out = status;
+  out.SetPayload(kUsagePayload, absl::Cord());
+  return out;
+}
+
+}  // namespace moescope::client

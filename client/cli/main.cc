@@ -1,0 +1,37 @@
+#include <csignal>
+#include <cstdio>
+
+#include "client/cli/commands.h"
+#include "client/lib/rpc_status.h"
+
+namespace {
+
+volatile std::sig_atomic_t g_interrupted = 0;
+
+void OnSignal(int signal) {
+  g_interrupted = 1;
+  // A second Ctrl-C ends the program at once.
+  std::signal(signal, SIG_DFL);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto outcome = moescope::client::ParseArguments(argc, argv);
+  std::fputs(outcome.out.c_str(), stdout);
+  std::fputs(outcome.err.c_str(), stderr);
+  if (!outcome.arguments.has_value()) {
+    return outcome.exit_code;
+  }
+  std::signal(SIGINT, OnSignal);
+  std::signal(SIGTERM, OnSignal);
+  const absl::Status status = moescope::client::RunCommand(
+      *outcome.arguments, [] { return g_interrupted != 0; });
+  const bool interrupted = g_interrupted != 0;
+  if (interrupted && !status.ok()) {
+    std::fputs("interrupted\n", stderr);
+  } else if (!status.ok()) {
+    std::fputs(moescope::client::ErrorText(status).c_str(), stderr);
+  }
+  return moescope::client::ExitCode(status, interrupted);
+}

@@ -1,0 +1,255 @@
+#include "client/cli/views.h"
+
+#include <google/protobuf/util/json_util.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/time.h"
+
+#include "client/cli/progress.h"
+#include "client/cli/table.h"
+#include "moescope/base/byte_size.h"
+
+namespace moescope::client {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+
+// MODEL_STATE_LOADED, prefix MODEL_STATE_: "loaded".
+std::string Word(const std::string& value, absl::string_view prefix) {
+  const std::string_view rest =
+      absl::StartsWith(value, prefix)
+          ? std::string_view(value).substr(prefix.size())
+          : std::string_view(value);
+  return absl::AsciiStrToLower(absl::string_view(rest.data(), rest.size()));
+}
+
+std::string TimeText(const google::protobuf::Timestamp& time) {
+  return absl::FormatTime("%Y-%m-%d %H:%M:%S UTC",
+                          absl::FromUnixSeconds(time.seconds()),
+                          absl::UTCTimeZone());
+}
+
+std::string EnumText(const google::protobuf::EnumValueDescriptor& value) {
+  // Values begin with their type's name, JobState as JOB_STATE_.
+  std::string prefix;
+  for (const char c : value.type()->name()) {
+    if (absl::ascii_isupper(static_cast<unsigned char>(c)) && !prefix.empty()) {
+      prefix.push_back('_');
+    }
+    prefix.push_back(absl::ascii_toupper(static_cast<unsigned char>(c)));
+  }
+  return Word(value.name(), prefix + "_");
+}
+
+std::string NumberText(const std::string& name, std::int64_t value) {
+  return absl::EndsWith(name, "_bytes") ? FormatByteSize(value)
+                                        : absl::StrCat(value);
+}
+
+// A singular field (`index` < 0) or one element of a repeated one.
+std::string ScalarText(const Message& message, const FieldDescriptor& field,
+                       int index) {
+  const auto& r = *message.GetReflection();
+  const auto* f = &field;
+  const bool many = index >= 0;
+  switch (field.cpp_type()) {
+    case FieldDescriptor::CPPTYPE_INT32:
+      return NumberText(field.name(), many ? r.GetRepeatedInt32(message, f, index)
+                                           : r.GetInt32(message, f));
+    case FieldDescriptor::CPPTYPE_INT64:
+      return NumberText(field.name(), many ? r.GetRepeatedInt64(message, f, index)
+                                           : r.GetInt64(message, f));
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return absl::StrFormat("%.6g", many
+                                         ? r.GetRepeatedDouble(message, f, index)
+                                         : r.GetDouble(message, f));
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return (many ? r.GetRepeatedBool(message, f, index)
+                   : r.GetBool(message, f))
+                 ? "yes"
+                 : "no";
+    case FieldDescriptor::CPPTYPE_ENUM:
+      return EnumText(many ? *r.GetRepeatedEnum(message, f, index)
+                           : *r.GetEnum(message, f));
+    case FieldDescriptor::CPPTYPE_STRING:
+      return Visible(many ? r.GetRepeatedString(message, f, index)
+                          : r.GetString(message, f));
+    default:
+      return "";
+  }
+}
+
+void AppendMessage(const Message& message, const std::string& indent,
+                   std::string& out);
+
+void AppendMember(const FieldDescriptor& field, const Message& member,
+                  const std::string& indent, std::string& out) {
+  google::protobuf::Timestamp time;
+  if (member.GetDescriptor() == time.GetDescriptor()) {
+    time.CopyFrom(member);
+    absl::StrAppend(&out, indent, field.name(), ": ", TimeText(time), "\n");
+    return;
+  }
+  absl::StrAppend(&out, indent, field.name(), ":\n");
+  AppendMessage(member, indent + "  ", out);
+}
+
+void AppendMessage(const Message& message, const std::string& indent,
+                   std::string& out) {
+  const auto& reflection = *message.GetReflection();
+  std::vector<const FieldDescriptor*> fields;
+  reflection.ListFields(message, &fields);
+  for (const FieldDescriptor* field : fields) {
+    const bool member =
+        field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
+    if (!field->is_repeated()) {
+      if (member) {
+        AppendMember(*field, reflection.GetMessage(message, field), indent,
+                     out);
+      } else {
+        absl::StrAppend(&out, indent, field->name(), ": ",
+                        ScalarText(message, *field, -1), "\n");
+      }
+      continue;
+    }
+    std::vector<std::string> values;
+    for (int i = 0; i < reflection.FieldSize(message, field); ++i) {
+      if (member) {
+        AppendMember(*field, reflection.GetRepeatedMessage(message, field, i),
+                     indent, out);
+      } else {
+        values.push_back(ScalarText(message, *field, i));
+      }
+    }
+    if (!member) {
+      absl::StrAppend(&out, indent, field->name(), ": ",
+                      absl::StrJoin(values, ", "), "\n");
+    }
+  }
+}
+
+}  // namespace
+
+std::string JobStateText(v1::JobState state) {
+  return Word(v1::JobState_Name(state), "JOB_STATE_");
+}
+
+std::string ModelsText(const v1::ListModelsResponse& response) {
+  Table table({"model", "state", "family", "layers", "experts", "per token",
+               "shared", "size", "note"});
+  for (const v1::Model& model : response.models()) {
+    table.Add({model.name(),
+               Word(v1::ModelState_Name(model.state()), "MODEL_STATE_"),
+               model.family(), absl::StrCat(model.layers()),
+               absl::StrCat(model.experts()),
+               absl::StrCat(model.experts_per_token()),
+               absl::StrCat(model.shared_experts()),
+               FormatByteSize(model.size_bytes()),
+               Visible(model.error().message())});
+  }
+  return table.Text();
+}
+
+std::string AnalysesText(const v1::ListAnalysesResponse& response) {
+  Table table({"analysis", "version", "tokens", "summary"});
+  for (const v1::AnalysisInfo& analysis : response.analyses()) {
+    table.Add({analysis.name(), absl::StrCat(analysis.version()),
+               analysis.needs_tokens() ? "yes" : "no", analysis.summary()});
+  }
+  return table.Text();
+}
+
+std::string AnalysisText(const v1::AnalysisInfo& analysis) {
+  std::string out = absl::StrCat(
+      analysis.name(), " version ", analysis.version(), "\n",
+      analysis.summary(), "\nDefinition: ", analysis.definition(),
+      "\nSource: ", analysis.source(), "\n\n");
+  Table parameters({"parameter", "type", "default", "meaning"});
+  for (const v1::AnalysisParameter& p : analysis.parameters()) {
+    parameters.Add({p.name(), p.type(), p.default_json(), p.meaning()});
+  }
+  Table arrays({"array", "type", "shape", "unit", "meaning"});
+  for (const v1::ArrayDeclaration& a : analysis.arrays()) {
+    arrays.Add({a.pattern(), Word(v1::DataType_Name(a.dtype()), "DATA_TYPE_"),
+                absl::StrCat("[", absl::StrJoin(a.shape(), ", "), "]"),
+                a.unit(), a.meaning()});
+  }
+  Table models({"model", "fits", "reason"});
+  for (const v1::ModelFit& fit : analysis.models()) {
+    models.Add({fit.model(), fit.fits() ? "yes" : "no", fit.reason()});
+  }
+  absl::StrAppend(&out, parameters.Text(), "\n", arrays.Text(), "\n",
+                  models.Text());
+  return out;
+}
+
+std::string JobsText(const v1::ListJobsResponse& response) {
+  Table table({"job", "analysis", "model", "state", "progress", "created"});
+  for (const v1::Job& job : response.jobs()) {
+    table.Add({job.id(), job.analysis(),
+               job.models().empty() ? "" : job.models(0),
+               JobStateText(job.state()),
+               job.state() == v1::JOB_STATE_RUNNING ? ProgressText(job) : "",
+               TimeText(job.create_time())});
+  }
+  return table.Text();
+}
+
+std::string TokensText(const v1::TokenizeResponse& response) {
+  Table table({"pos", "id", "token", "special"});
+  int position = 0;
+  for (const v1::Token& token : response.tokens()) {
+    table.Add({absl::StrCat(position++), absl::StrCat(token.id()),
+               absl::StrCat("\"", Visible(token.text()), "\""),
+               token.special() ? "yes" : ""});
+  }
+  return table.Text();
+}
+
+std::string CacheText(const v1::GetCacheStatsResponse& response) {
+  Table table({"tier", "entries", "size", "limit", "hits", "misses",
+               "evictions"});
+  for (const v1::CacheTier& tier : response.tiers()) {
+    table.Add({tier.name(), absl::StrCat(tier.entries()),
+               FormatByteSize(tier.size_bytes()),
+               tier.limit_bytes() == 0 ? "none"
+                                       : FormatByteSize(tier.limit_bytes()),
+               absl::StrCat(tier.hits()), absl::StrCat(tier.misses()),
+               absl::StrCat(tier.evictions())});
+  }
+  return absl::StrCat(
+      table.Text(), "requests: ", response.hits(), " hits, ",
+      response.misses(), " misses, ", response.joins(), " joins, ",
+      response.corrupt(), " corrupt; ",
+      absl::StrFormat("%.1f", response.saved_seconds()), " s saved\n");
+}
+
+std::string MessageText(const Message& message) {
+  std::string out;
+  AppendMessage(message, "", out);
+  return out;
+}
+
+std::string MessageJson(const Message& message) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  options.always_print_primitive_fields = true;
+  options.add_whitespace = true;
+  std::string out;
+  // Fails only for messages of unknown types, and ours are compiled in.
+  if (!google::protobuf::util::MessageToJsonString(message, &out, options)
+           .ok()) {
+    return "{}\n";
+  }
+  return out;
+}
+
+}  // namespace moescope::client
