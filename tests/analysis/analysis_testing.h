@@ -51,13 +51,14 @@ std::map<std::string, spec::Array> Join(const Log& log);
 spec::TokenInput ExpectedInput(const std::string& model,
                                const std::string& text);
 
-/// Bounds on |actual - expected|: absolute + relative |expected|.
-/// Counts may differ by `counts` each.
+/// Bounds on |actual - expected|: absolute + relative |expected|; integers may
+/// differ by `counts`. So many elements of an array as `outliers` says may be
+/// further off, but no real by more than 1.
 struct Tolerance {
   double absolute = 0;
   double relative = 0;
-  /// Allowed difference of one count.
   double counts = 0;
+  int outliers = 0;
 };
 
 /// "" when every expected array `<group>/<name>` whose name ends with one of

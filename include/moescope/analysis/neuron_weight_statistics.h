@@ -21,7 +21,8 @@ spec::AnalysisInfo NeuronWeightStatisticsInfo();
 /// Participants whose shape is not a routed expert's are left out.
 /// Chunks: one per layer and projection. State: none; chunks that are there are
 /// not computed again.
-/// Precision: fp64 throughout; norms are emitted as fp32. A participant with a
+/// Precision: numerics::ComputeGram, ComputeSpectrum; summaries of the norms in
+/// fp64; norms are emitted as fp32. A participant with a
 /// non-finite element has NaN figures, and the element is counted.
 /// Cost: one reading of the weights; with effective_rank F D min(F, D)
 /// multiplications and the eigenvalues of min(F, D)² per participant.
