@@ -1,0 +1,220 @@
+#include <cstdint>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+
+#include "moescope/base/error.h"
+#include "moescope/codec/bytes.h"
+#include "moescope/codec/messages.h"
+#include "moescope/codec/parameters.h"
+#include "moescope/spec/analysis_spec.h"
+#include "server/rpc/messages_internal.h"
+
+namespace moescope::internal {
+namespace {
+
+constexpr absl::string_view kLoadModel = "load_model";
+
+v1::Priority ToMessage(Priority priority) {
+  return priority == Priority::kInteractive ? v1::PRIORITY_INTERACTIVE
+                                            : v1::PRIORITY_BATCH;
+}
+
+v1::JobState ToMessage(JobState state) {
+  switch (state) {
+    case JobState::kQueued:
+      return v1::JOB_STATE_QUEUED;
+    case JobState::kRunning:
+      return v1::JOB_STATE_RUNNING;
+    case JobState::kSucceeded:
+      return v1::JOB_STATE_SUCCEEDED;
+    case JobState::kFailed:
+      return v1::JOB_STATE_FAILED;
+    case JobState::kCancelled:
+      return v1::JOB_STATE_CANCELLED;
+    case JobState::kExpired:
+      return v1::JOB_STATE_EXPIRED;
+  }
+  return v1::JOB_STATE_UNSPECIFIED;
+}
+
+// What the job's opaque bytes say: a model's name, or a Spec.
+void SetSpec(const JobRecord& record, v1::Job& job) {
+  if (record.analysis == kLoadModel) {
+    job.add_models(record.spec);
+    return;
+  }
+  job.set_key(record.key);
+  // One that another version wrote may not be readable; the job is shown all
+  // the same.
+  const auto spec = codec::DecodeSpec(record.spec);
+  if (spec.ok()) {
+    for (const std::string& model : spec::ModelNames(*spec)) {
+      job.add_models(model);
+    }
+    job.set_spec_json(codec::SpecToJson(*spec));
+  }
+}
+
+void SetTimes(const JobRecord& record, v1::Job& job) {
+  *job.mutable_create_time() = ToTimestamp(record.create_time);
+  if (record.start_time.has_value()) {
+    *job.mutable_start_time() = ToTimestamp(*record.start_time);
+  }
+  if (record.finish_time.has_value()) {
+    *job.mutable_end_time() = ToTimestamp(*record.finish_time);
+  }
+  if (record.deadline.has_value()) {
+    *job.mutable_deadline() = ToTimestamp(*record.deadline);
+  }
+}
+
+void SetResult(const JobRecord& record, v1::Job& job) {
+  if (record.analysis == kLoadModel) {
+    return;
+  }
+  if (!record.result_key.empty()) {
+    job.set_result(record.result_key);
+  } else if (record.state == JobState::kRunning) {
+    job.set_result(record.key);
+  }
+  job.set_from_cache(record.state == JobState::kSucceeded &&
+                     record.execution_id.empty());
+}
+
+}  // namespace
+
+google::protobuf::Timestamp ToTimestamp(absl::Time time) {
+  google::protobuf::Timestamp timestamp;
+  const std::int64_t seconds = absl::ToUnixSeconds(time);
+  timestamp.set_seconds(seconds);
+  timestamp.set_nanos(static_cast<std::int32_t>(absl::ToInt64Nanoseconds(
+      time - absl::FromUnixSeconds(seconds))));
+  return timestamp;
+}
+
+absl::Time FromTimestamp(const google::protobuf::Timestamp& timestamp) {
+  return absl::FromUnixSeconds(timestamp.seconds()) +
+         absl::Nanoseconds(timestamp.nanos());
+}
+
+v1::JobError ToJobError(const absl::Status& status) {
+  const ErrorDetails details = GetErrorDetails(status);
+  v1::JobError error;
+  error.set_code(static_cast<int>(status.code()));
+  error.set_message(std::string(status.message()));
+  error.set_reason(details.reason);
+  for (const FieldViolation& field : details.fields) {
+    v1::FieldViolation& violation = *error.add_field_violations();
+    violation.set_field(field.field);
+    violation.set_description(field.description);
+  }
+  return error;
+}
+
+v1::Job ToMessage(const JobRecord& record) {
+  v1::Job job;
+  job.set_id(record.id);
+  job.set_client(record.client);
+  job.set_request_id(record.request_id);
+  job.set_analysis(record.analysis);
+  job.set_analysis_version(static_cast<std::int32_t>(record.analysis_version));
+  job.set_priority(ToMessage(record.priority));
+  job.set_lane(record.lane);
+  job.set_state(ToMessage(record.state));
+  job.set_sequence(record.sequence);
+  SetTimes(record, job);
+  SetSpec(record, job);
+  SetResult(record, job);
+  job.set_attempt(static_cast<std::int32_t>(record.attempt));
+  v1::JobProgress& progress = *job.mutable_progress();
+  progress.set_stage(record.progress.stage);
+  progress.set_done(record.progress.done);
+  progress.set_total(record.progress.total);
+  progress.set_unit(record.progress.unit);
+  job.mutable_estimated_cost()->set_seconds(record.estimated_seconds);
+  if (record.state == JobState::kSucceeded) {
+    job.mutable_actual_cost()->set_seconds(record.real_seconds);
+  }
+  if (!record.error.ok()) {
+    *job.mutable_error() = ToJobError(record.error);
+  }
+  job.set_server_version(record.server_version);
+  job.set_traceparent(record.traceparent);
+  return job;
+}
+
+v1::JobCost ToMessage(const CostView& cost) {
+  v1::JobCost message;
+  message.set_seconds(cost.seconds);
+  message.set_flops(cost.flops);
+  return message;
+}
+
+v1::Result ToMessage(const ResultView& view) {
+  v1::Result result;
+  result.set_name(view.name);
+  result.set_chunks(view.chunks);
+  result.set_size_bytes(view.size_bytes);
+  if (view.complete) {
+    result.set_state(v1::RESULT_STATE_COMPLETE);
+    result.set_digest(view.digest);
+    *result.mutable_provenance() = codec::ToMessage(view.provenance);
+  } else {
+    result.set_state(v1::RESULT_STATE_PARTIAL);
+  }
+  return result;
+}
+
+absl::StatusOr<CachePolicy> FromMessage(v1::CachePolicy policy) {
+  switch (policy) {
+    case v1::CACHE_POLICY_UNSPECIFIED:
+    case v1::CACHE_POLICY_USE:
+      return CachePolicy::kUse;
+    case v1::CACHE_POLICY_REFRESH:
+      return CachePolicy::kRefresh;
+    case v1::CACHE_POLICY_ONLY:
+      return CachePolicy::kOnly;
+    case v1::CACHE_POLICY_BYPASS:
+      return CachePolicy::kBypass;
+    default:
+      return InvalidField("cache_policy",
+                          absl::StrCat(static_cast<int>(policy),
+                                       " is none of CACHE_POLICY_USE, "
+                                       "_REFRESH, _ONLY, _BYPASS"));
+  }
+}
+
+absl::StatusOr<LoadPolicy> FromMessage(v1::LoadPolicy policy) {
+  switch (policy) {
+    case v1::LOAD_POLICY_UNSPECIFIED:
+    case v1::LOAD_POLICY_ON_DEMAND:
+      return LoadPolicy::kOnDemand;
+    case v1::LOAD_POLICY_NEVER:
+      return LoadPolicy::kNever;
+    default:
+      return InvalidField("load_policy",
+                          absl::StrCat(static_cast<int>(policy),
+                                       " is none of LOAD_POLICY_ON_DEMAND, "
+                                       "_NEVER"));
+  }
+}
+
+absl::StatusOr<Priority> FromMessage(v1::Priority priority,
+                                     Priority unspecified) {
+  switch (priority) {
+    case v1::PRIORITY_UNSPECIFIED:
+      return unspecified;
+    case v1::PRIORITY_INTERACTIVE:
+      return Priority::kInteractive;
+    case v1::PRIORITY_BATCH:
+      return Priority::kBatch;
+    default:
+      return InvalidField("priority",
+                          absl::StrCat(static_cast<int>(priority),
+                                       " is none of PRIORITY_INTERACTIVE, "
+                                       "_BATCH"));
+  }
+}
+
+}  // namespace moescope::internal

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "google/protobuf/timestamp.pb.h"
+#include "moescope/v1/admin.pb.h"
+#include "moescope/v1/analysis.pb.h"
+#include "moescope/v1/job.pb.h"
+#include "moescope/v1/model.pb.h"
+#include "moescope/v1/result.pb.h"
+
+#include "moescope/rpc/rpc_server.h"
+#include "moescope/service/service.h"
+#include "moescope/service/views.h"
+
+namespace moescope::internal {
+
+// What the service answers, as messages, and requests' words as its own.
+
+google::protobuf::Timestamp ToTimestamp(absl::Time time);
+absl::Time FromTimestamp(const google::protobuf::Timestamp& timestamp);
+
+/// `status` must not be OK.
+v1::JobError ToJobError(const absl::Status& status);
+v1::Model ToMessage(const ModelView& view);
+v1::Job ToMessage(const JobRecord& job);
+v1::JobCost ToMessage(const CostView& cost);
+v1::Result ToMessage(const ResultView& view);
+v1::GetServerInfoResponse ToMessage(const ServerView& view,
+                                    const RpcServerOptions& options,
+                                    bool draining, absl::Time now);
+v1::GetCacheStatsResponse ToMessage(const CacheView& view);
+
+/// Errors of these: INVALID_ARGUMENT, field "cache_policy", "load_policy",
+/// "priority".
+absl::StatusOr<CachePolicy> FromMessage(v1::CachePolicy policy);
+absl::StatusOr<LoadPolicy> FromMessage(v1::LoadPolicy policy);
+/// `unspecified` is what PRIORITY_UNSPECIFIED means.
+absl::StatusOr<Priority> FromMessage(v1::Priority priority,
+                                     Priority unspecified);
+
+}  // namespace moescope::internal
