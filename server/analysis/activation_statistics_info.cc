@@ -1,4 +1,5 @@
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "server/analysis/parameters_internal.h"
@@ -10,101 +11,83 @@ namespace {
 
 using spec::DType;
 
-std::vector<spec::ArrayDeclaration> Declarations() {
-  const std::string p = "layer.{layer}.";
-  std::vector<spec::ArrayDeclaration> all = {
-      {p + "thresholds",
-       DType::kFloat64,
-       {"H"},
-       "1",
-       "The thresholds that the shares below are for."},
-      {p + "fraction",
-       DType::kFloat64,
-       {"H"},
-       "1",
-       "Share of |a| above each threshold, over all tokens, experts, neurons."},
-      {p + "fraction_routed",
-       DType::kFloat64,
-       {"H"},
-       "1",
-       "The same over the pairs of a token and an expert it is routed to."},
-      {p + "expert_fraction",
-       DType::kFloat64,
-       {"E", "H"},
-       "1",
-       "Share of |a| above each threshold, by expert, over all tokens."},
-      {p + "expert_fraction_routed",
-       DType::kFloat64,
-       {"E", "H"},
-       "1",
-       "The same over the tokens routed to the expert; 0 where there are "
-       "none."},
-      {p + "routed_tokens",
-       DType::kInt64,
-       {"E"},
-       "tokens",
-       "Tokens routed to each expert."},
-      {p + "tokens", DType::kInt64, {}, "tokens", "Tokens seen."},
-      {p + "near_threshold",
-       DType::kInt64,
-       {},
-       "1",
-       "Values with ||a| - threshold| < 1e-6, over all thresholds: how far "
-       "counts may move under rounding."},
-      {p + "nonfinite",
-       DType::kInt64,
-       {"E"},
-       "1",
-       "Activations that are NaN or infinite."},
-      {p + "histogram_edges",
-       DType::kFloat64,
-       {"*"},
-       "1",
-       "Edges of the histogram's bins."},
-      {p + "histogram",
-       DType::kInt64,
-       {"E", "*"},
-       "1",
-       "Counts of a by expert: below the first edge, in each bin [edge, next "
-       "edge), at or above the last edge."},
-      {p + "neuron.top_tokens",
-       DType::kInt64,
-       {"E", "F", "*"},
-       "token",
-       "Positions of the tokens of largest a, by neuron; ties to the earlier; "
-       "-1 where there is none."},
-      {p + "neuron.top_values",
+spec::ArrayDeclaration Real(const std::string& name,
+                            std::vector<std::string> shape,
+                            std::string meaning) {
+  return {name, DType::kFloat64, std::move(shape), "1", std::move(meaning)};
+}
+
+spec::ArrayDeclaration Count(const std::string& name,
+                             std::vector<std::string> shape, std::string unit,
+                             std::string meaning) {
+  return {name, DType::kInt64, std::move(shape), std::move(unit),
+          std::move(meaning)};
+}
+
+void DeclareMoments(const std::string& group, const std::string& over,
+                    std::vector<spec::ArrayDeclaration>& all) {
+  const auto add = [&](const char* name, const std::string& what) {
+    all.push_back({group + name,
+                   DType::kFloat32,
+                   {"E", "F"},
+                   "1",
+                   what + ", by neuron, " + over});
+  };
+  add("frequency", "Share of tokens with |a| above the first threshold");
+  add("mean", "Mean of a");
+  add("mean_abs", "Mean of |a|");
+  add("max", "Largest a");
+  add("second_moment", "Mean of a squared");
+}
+
+void DeclareNeurons(const std::string& layer,
+                    std::vector<spec::ArrayDeclaration>& all) {
+  DeclareMoments(layer + "neuron.", "over all tokens.", all);
+  DeclareMoments(
+      layer + "neuron_routed.",
+      "over the tokens routed to the expert; 0 where there are none.", all);
+  all.push_back(Count(layer + "neuron.top_tokens", {"E", "F", "*"}, "token",
+                      "Positions of the tokens of largest a, by neuron; ties "
+                      "to the earlier; -1 where there is none."));
+  all.push_back(
+      {layer + "neuron.top_values",
        DType::kFloat32,
        {"E", "F", "*"},
        "1",
-       "The largest a, by neuron, falling; NaN where there is none."},
-      {"total.fraction",
-       DType::kFloat64,
-       {"H"},
-       "1",
-       "Mean over the layers of fraction."},
-      {"total.fraction_routed",
-       DType::kFloat64,
-       {"H"},
-       "1",
-       "Mean over the layers of fraction_routed."},
+       "The largest a, by neuron, falling; NaN where there is none."});
+}
+
+std::vector<spec::ArrayDeclaration> Declarations() {
+  const std::string p = "layer.{layer}.";
+  std::vector<spec::ArrayDeclaration> all = {
+      Real(p + "thresholds", {"H"}, "The thresholds that the shares are for."),
+      Real(p + "fraction", {"H"},
+           "Share of |a| above each threshold, over all tokens, experts and "
+           "neurons."),
+      Real(p + "fraction_routed", {"H"},
+           "The same over the pairs of a token and an expert it is routed to."),
+      Real(p + "expert_fraction", {"E", "H"},
+           "Share of |a| above each threshold, by expert, over all tokens."),
+      Real(p + "expert_fraction_routed", {"E", "H"},
+           "The same over the tokens routed to the expert; 0 where there are "
+           "none."),
+      Count(p + "routed_tokens", {"E"}, "tokens",
+            "Tokens routed to each expert."),
+      Count(p + "tokens", {}, "tokens", "Tokens seen."),
+      Count(p + "near_threshold", {}, "1",
+            "Values with ||a| - threshold| < 1e-6, over all thresholds: how "
+            "far counts may move under rounding."),
+      Count(p + "nonfinite", {"E"}, "1",
+            "Activations that are NaN or infinite."),
+      Real(p + "histogram_edges", {"*"}, "Edges of the histogram's bins."),
+      Count(p + "histogram", {"E", "*"}, "1",
+            "Counts of a by expert: below the first edge, in each bin [edge, "
+            "next edge), at or above the last edge."),
+      Real("total.fraction", {"H"}, "Mean over the layers of fraction."),
+      Real("total.fraction_routed", {"H"},
+           "Mean over the layers of fraction_routed."),
   };
-  const auto add_moments = [&](const std::string& group,
-                               const std::string& over) {
-    const std::vector<std::string> shape = {"E", "F"};
-    const auto add = [&](const char* name, const std::string& what) {
-      all.push_back({p + group + name, DType::kFloat32, shape, "1",
-                     what + ", by neuron, " + over});
-    };
-    add("frequency", "Share of tokens with |a| above the first threshold");
-    add("mean", "Mean of a");
-    add("mean_abs", "Mean of |a|");
-    add("max", "Largest a");
-    add("second_moment", "Mean of a squared");
-  };
-  add_moments("neuron.", "over all tokens.");
-  add_moments("neuron_routed.",
-              "over the tokens routed to the expert; 0 where there are none.");
+  DeclareNeurons(p, all);
   return all;
 }
 
