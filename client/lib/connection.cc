@@ -1,5 +1,6 @@
 #include "client/lib/connection.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -84,6 +85,10 @@ bool Client::Connection::Wait(Call& call, void* tag, const CallJob& job) {
     const auto event = call.queue.AsyncNext(
         &done, &ok, absl::ToChronoTime(absl::Now() + options_.poll_interval));
     if (event == grpc::CompletionQueue::GOT_EVENT && done == tag) {
+      // A stream that never pauses is looked up from all the same.
+      if (absl::Now() >= call.next_look_up) {
+        LookUp(call, job);
+      }
       return ok;
     }
     if (event == grpc::CompletionQueue::SHUTDOWN) {
@@ -95,6 +100,7 @@ bool Client::Connection::Wait(Call& call, void* tag, const CallJob& job) {
 
 void Client::Connection::LookUp(Call& call, const CallJob& job) {
   const absl::Time now = absl::Now();
+  call.next_look_up = now + options_.poll_interval;
   if (options_.interrupted && options_.interrupted()) {
     call.interrupted_at = std::min(call.interrupted_at, now);
     const bool knows_job = !job.id.empty() || !job.cancel_on_interrupt;

@@ -111,6 +111,7 @@ class Client::Connection {
     grpc::CompletionQueue queue;
     absl::Time started = absl::Now();
     absl::Time next_progress;
+    absl::Time next_look_up = started;
     absl::Time interrupted_at = absl::InfiniteFuture();
     bool cancelled = false;
   };

@@ -1,0 +1,130 @@
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "client/cli/arguments.h"
+
+namespace moescope::client {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Pair;
+
+ParseOutcome Parse(std::initializer_list<const char*> words) {
+  std::vector<const char*> argv = {"moescope"};
+  argv.insert(argv.end(), words.begin(), words.end());
+  return ParseArguments(static_cast<int>(argv.size()), argv.data());
+}
+
+TEST(ArgumentsTest, UnknownFlagIsWrongUsage) {
+  const ParseOutcome outcome = Parse({"trace", "m", "--text", "a", "--bogus"});
+
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("--bogus"));
+}
+
+TEST(ArgumentsTest, HelpIsNoError) {
+  const ParseOutcome outcome = Parse({"--help"});
+
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_FALSE(outcome.arguments.has_value());
+  EXPECT_THAT(outcome.out, HasSubstr("similarity"));
+}
+
+TEST(ArgumentsTest, TraceTakesEmptyTextForTheServerToRefuse) {
+  const ParseOutcome outcome = Parse({"trace", "m", "--text", ""});
+
+  ASSERT_TRUE(outcome.arguments.has_value()) << outcome.err;
+  EXPECT_EQ(outcome.arguments->input.text, "");
+}
+
+TEST(ArgumentsTest, TraceWithoutInputIsWrongUsage) {
+  const ParseOutcome outcome = Parse({"trace", "m"});
+
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("--tokens-file"));
+}
+
+TEST(ArgumentsTest, GlobalFlagsMayComeLast) {
+  const ParseOutcome outcome =
+      Parse({"models", "list", "--server=h:1", "--output=json"});
+
+  ASSERT_TRUE(outcome.arguments.has_value()) << outcome.err;
+  EXPECT_EQ(outcome.arguments->server, "h:1");
+  EXPECT_TRUE(outcome.arguments->json);
+  EXPECT_EQ(outcome.arguments->command, Command::kModelsList);
+}
+
+TEST(ArgumentsTest, SettingsKeepJsonAsItIs) {
+  const ParseOutcome outcome =
+      Parse({"analyze", "m", "activation_statistics", "--set",
+             "thresholds=[0.1,0.2]", "--set", "block_tokens=256", "--detach"});
+
+  ASSERT_TRUE(outcome.arguments.has_value()) << outcome.err;
+  EXPECT_EQ(outcome.arguments->name, "activation_statistics");
+  EXPECT_TRUE(outcome.arguments->detach);
+  EXPECT_THAT(outcome.arguments->settings,
+              ElementsAre(Pair("thresholds", "[0.1,0.2]"),
+                          Pair("block_tokens", "256")));
+}
+
+TEST(ArgumentsTest, UnknownExtensionIsWrongUsage) {
+  const ParseOutcome outcome =
+      Parse({"trace", "m", "--text", "a", "-o", "t.txt"});
+
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("safetensors, npz"));
+}
+
+TEST(LayersTest, AreNumbersAndRanges) {
+  EXPECT_THAT(*ParseLayers("0,3-5"), ElementsAre(0, 3, 4, 5));
+}
+
+TEST(LayersTest, ABackwardRangeIsRefused) {
+  const auto layers = ParseLayers("5-3");
+
+  EXPECT_EQ(layers.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(layers.status().message()), HasSubstr("\"5-3\""));
+}
+
+TEST(TokensTest, AreSeparatedByCommasOrSpaces) {
+  EXPECT_THAT(ParseTokens("1,2 3")->ids(), ElementsAre(1, 2, 3));
+}
+
+TEST(InputTest, TextIsOneSequenceAndTokensAreAnother) {
+  InputArguments arguments;
+  arguments.text = "a";
+  arguments.tokens = "1,2";
+
+  const auto input = BuildInput(arguments);
+
+  ASSERT_EQ(input->documents_size(), 2);
+  EXPECT_FALSE(input->documents(0).cut());
+  EXPECT_THAT(input->documents(1).tokens().ids(), ElementsAre(1, 2));
+}
+
+TEST(InputTest, ACorpusIsCutAndLabelled) {
+  InputArguments arguments;
+  arguments.corpora = {"code=" MOESCOPE_SOURCE_DIR "/CMakeLists.txt"};
+
+  const auto input = BuildInput(arguments);
+
+  ASSERT_EQ(input->documents_size(), 1);
+  EXPECT_EQ(input->documents(0).label(), "code");
+  EXPECT_TRUE(input->documents(0).cut());
+}
+
+TEST(InputTest, AMissingFileIsNotFound) {
+  InputArguments arguments;
+  arguments.file = "/nowhere/text";
+
+  EXPECT_EQ(BuildInput(arguments).status().code(),
+            absl::StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace moescope::client

@@ -1,0 +1,61 @@
+#include "client/lib/rpc_status.h"
+
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+
+#include "moescope/base/error.h"
+
+namespace moescope::client {
+namespace {
+
+std::string Details() {
+  google::rpc::Status status;
+  google::rpc::ErrorInfo info;
+  info.set_reason("TOKEN_LIMIT");
+  (*info.mutable_metadata())["limit"] = "1048576";
+  status.add_details()->PackFrom(info);
+  google::rpc::BadRequest bad_request;
+  auto* violation = bad_request.add_field_violations();
+  violation->set_field("input");
+  violation->set_description("too many tokens");
+  status.add_details()->PackFrom(bad_request);
+  return status.SerializeAsString();
+}
+
+TEST(StatusFromRpcTest, KeepsReasonFieldsAndFacts) {
+  const absl::Status status = StatusFromRpc(8, "too much", Details());
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  const ErrorDetails details = GetErrorDetails(status);
+  EXPECT_EQ(details.reason, "TOKEN_LIMIT");
+  ASSERT_EQ(details.fields.size(), 1u);
+  EXPECT_EQ(details.fields[0].field, "input");
+  EXPECT_EQ(details.metadata.at("limit"), "1048576");
+}
+
+TEST(StatusFromRpcTest, PassesOverBytesThatAreNoStatus) {
+  EXPECT_EQ(StatusFromRpc(5, "gone", "\xff\xff").message(), "gone");
+}
+
+TEST(ErrorTextTest, NamesFieldReasonAndWhatToDo) {
+  EXPECT_EQ(ErrorText(StatusFromRpc(8, "too much", Details())),
+            "error: too much\n"
+            "  input: too many tokens\n"
+            "  RESOURCE_EXHAUSTED TOKEN_LIMIT limit=1048576\n"
+            "  try again later, or ask for less\n");
+}
+
+TEST(ErrorTextTest, DoesNotRepeatAFieldThatTheMessageNames) {
+  EXPECT_EQ(ErrorText(InvalidField("spec.fields", "\"x\" is unknown")),
+            "error: spec.fields: \"x\" is unknown\n"
+            "  INVALID_ARGUMENT INVALID_FIELD\n"
+            "  correct the request\n");
+}
+
+}  // namespace
+}  // namespace moescope::client

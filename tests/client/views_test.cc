@@ -1,0 +1,74 @@
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "client/cli/commands.h"
+#include "client/cli/heat_map.h"
+#include "client/cli/progress.h"
+#include "client/cli/result_view.h"
+#include "client/cli/table.h"
+
+namespace moescope::client {
+namespace {
+
+TEST(TableTest, AlignsColumnsByCharactersNotBytes) {
+  Table table({"a", "b"});
+  table.Add({"é", "x"});
+  table.Add({"long", "y"});
+
+  EXPECT_EQ(table.Text(), "a     b\né     x\nlong  y\n");
+}
+
+TEST(HeatMapTest, PlainMapShowsShadesNumbersAndRange) {
+  const std::vector<std::string> names = {"0", "1", "2"};
+  const std::vector<double> values = {1, 0.2, 0.6, 0.2, 1, 0.4, 0.6, 0.4, 1};
+
+  EXPECT_EQ(HeatMap(names, values, true),
+            "         0        1        2\n"
+            "0 ##  1.00 ..  0.20 ##  0.60\n"
+            "1 ..  0.20 ##  1.00 ++  0.40\n"
+            "2 ##  0.60 ++  0.40 ##  1.00\n"
+            "off the diagonal: .. 0.2000, ## 0.6000\n");
+}
+
+TEST(ProgressTest, TellsShareRateAndTimeLeft) {
+  v1::Job job;
+  job.set_state(v1::JOB_STATE_RUNNING);
+  job.mutable_progress()->set_stage("forward");
+  job.mutable_progress()->set_done(512);
+  job.mutable_progress()->set_total(2048);
+  job.mutable_progress()->set_unit("tokens");
+  job.mutable_progress()->set_eta_seconds(8);
+
+  EXPECT_EQ(ProgressText(job), "forward 512/2048 tokens, 192/s, 8 s left");
+}
+
+TEST(TraceTextTest, ShowsWordsExpertsAndWeights) {
+  const std::vector<std::int64_t> ids = {5, 6};
+  const std::vector<std::int64_t> experts = {1, 0, 2, 3};
+  const std::vector<float> weights = {0.75f, 0.25f, 0.5f, 0.5f};
+  const std::vector<spec::Array> arrays = {
+      spec::MakeArray("input_ids", {2}, absl::MakeConstSpan(ids)),
+      spec::MakeArray("layer.3.topk_ids", {2, 2},
+                      absl::MakeConstSpan(experts)),
+      spec::MakeArray("layer.3.topk_weights", {2, 2},
+                      absl::MakeConstSpan(weights))};
+  std::vector<v1::Token> tokens(1);
+  tokens[0].set_text(" As\n");
+
+  EXPECT_EQ(TraceText(arrays, tokens),
+            "pos  id  token    layer 3\n"
+            "0    5   \" As\\n\"  1:0.75 0:0.25\n"
+            "1    6            2:0.50 3:0.50\n");
+}
+
+TEST(ExitCodeTest, TellsInterruptionUsageAndFailureApart) {
+  EXPECT_EQ(ExitCode(absl::OkStatus(), false), 0);
+  EXPECT_EQ(ExitCode(absl::NotFoundError("x"), false), 1);
+  EXPECT_EQ(ExitCode(UsageError(absl::InvalidArgumentError("x")), false), 2);
+  EXPECT_EQ(ExitCode(absl::CancelledError("x"), true), 130);
+}
+
+}  // namespace
+}  // namespace moescope::client
