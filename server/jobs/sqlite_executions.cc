@@ -167,7 +167,8 @@ absl::StatusOr<bool> SqliteJobStore::Heartbeat(
   return Transact("heartbeat", Access::kWrite, [&]() -> absl::StatusOr<bool> {
     MOESCOPE_RETURN_IF_ERROR(LoadOwned(execution_id, fence).status());
     Statement update =
-        database_->Prepare("UPDATE executions SET lease_until = ? WHERE id = ?");
+        database_->Prepare("UPDATE executions SET lease_until = "
+                           "MAX(COALESCE(lease_until, 0), ?) WHERE id = ?");
     MOESCOPE_RETURN_IF_ERROR(update.Bind(lease_until).Bind(execution_id).Run());
     if (progress.has_value()) {
       MOESCOPE_RETURN_IF_ERROR(ShowProgress(execution_id, *progress));
