@@ -1,6 +1,5 @@
 #include "client/cli/arguments.h"
 
-#include <CLI/CLI.hpp>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -8,8 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-
 #include "client/export/result_document.h"
+#include <CLI/CLI.hpp>
 
 namespace moescope::client {
 namespace {
@@ -42,8 +41,8 @@ class CommandLine {
  public:
   CommandLine() : app_("Looks inside Mixture-of-Experts models on a server.") {
     app_.name("moescope");
-    app_.set_version_flag("--version", std::string("moescope ") +
-                                           MOESCOPE_VERSION);
+    app_.set_version_flag("--version",
+                          std::string("moescope ") + MOESCOPE_VERSION);
     app_.require_subcommand(1);
     app_.fallthrough();
     app_.add_option("--server", a_.server, "Address, host:port")
@@ -107,8 +106,7 @@ class CommandLine {
   void AddInput(CLI::App* leaf, bool corpora) {
     leaf->add_option("--text", a_.input.text, "One sequence");
     leaf->add_option("--file", a_.input.file, "A text, cut into sequences");
-    leaf->add_option("--tokens", a_.input.tokens,
-                     "Ids of one sequence: 1,2,3")
+    leaf->add_option("--tokens", a_.input.tokens, "Ids of one sequence: 1,2,3")
         ->check(CheckTokens);
     leaf->add_option("--tokens-file", a_.input.tokens_file,
                      "Ids, one sequence per line");
@@ -210,10 +208,9 @@ class CommandLine {
     AddInput(analyze, true);
     analyze->add_option("--baseline", a_.baseline,
                         "A second model to compare with");
-    CLI::Option* dry_run = analyze->add_flag(
-        "--dry-run", a_.dry_run, "Only check and estimate");
-    analyze
-        ->add_flag("--detach", a_.detach, "Leave the job and print its id")
+    CLI::Option* dry_run =
+        analyze->add_flag("--dry-run", a_.dry_run, "Only check and estimate");
+    analyze->add_flag("--detach", a_.detach, "Leave the job and print its id")
         ->excludes(dry_run);
     AddOutput(analyze);
   }
@@ -230,8 +227,8 @@ class CommandLine {
            "JOB");
     LeafOf(jobs, "cancel", "Stop a job", Command::kJobsCancel, "JOB");
     CLI::App* results = Group("results", "Answers");
-    LeafOf(results, "show", "Length, digest, provenance",
-           Command::kResultsShow, "RESULT");
+    LeafOf(results, "show", "Length, digest, provenance", Command::kResultsShow,
+           "RESULT");
     AddOutput(LeafOf(results, "fetch", "Write a result into a file",
                      Command::kResultsFetch, "RESULT"));
     CLI::App* server = Group("server", "The server itself");

@@ -8,12 +8,12 @@
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-
 #include "client/cli/progress.h"
 #include "client/cli/result_view.h"
 #include "client/cli/views.h"
 #include "client/export/result_document.h"
 #include "client/lib/client.h"
+
 #include "moescope/base/byte_size.h"
 #include "moescope/base/file.h"
 #include "moescope/base/log.h"
@@ -234,8 +234,8 @@ absl::Status Runner::Neurons() {
   if (WantsArrays() || response.too_large()) {
     MOESCOPE_RETURN_IF_ERROR(Read(response.result().name(), "", document));
     if (response.has_activation_result()) {
-      MOESCOPE_RETURN_IF_ERROR(Read(response.activation_result().name(),
-                                    "activation.", document));
+      MOESCOPE_RETURN_IF_ERROR(
+          Read(response.activation_result().name(), "activation.", document));
     }
   }
   return Deliver(document, [&] {
@@ -329,8 +329,8 @@ absl::Status Runner::Jobs() {
       const v1::Job job,
       client_.WatchJob(a_.subject, false, [&](const v1::Job& now) {
         if (!a_.json) {
-          Print(absl::StrCat(JobStateText(now.state()), ": ",
-                             ProgressText(now), "\n"));
+          Print(absl::StrCat(JobStateText(now.state()), ": ", ProgressText(now),
+                             "\n"));
           std::fflush(stdout);
         }
       }));

@@ -3,7 +3,6 @@
 #include <functional>
 
 #include "absl/status/status.h"
-
 #include "client/cli/arguments.h"
 
 namespace moescope::client {

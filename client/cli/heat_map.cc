@@ -8,7 +8,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-
 #include "client/cli/table.h"
 
 namespace moescope::client {
@@ -62,14 +61,13 @@ std::string HeatMap(absl::Span<const std::string> names,
   std::string out(margin, ' ');
   for (const std::string& name : names) {
     // A cell is a space and two characters of shade, then perhaps a number.
-    absl::StrAppend(&out, " ",
-                    numbers ? absl::StrFormat("%8s", name)
-                            : absl::StrFormat("%2s", name));
+    absl::StrAppend(
+        &out, " ",
+        numbers ? absl::StrFormat("%8s", name) : absl::StrFormat("%2s", name));
   }
   out += "\n";
   for (std::size_t i = 0; i < rows; ++i) {
-    absl::StrAppend(&out, std::string(margin - names[i].size(), ' '),
-                    names[i]);
+    absl::StrAppend(&out, std::string(margin - names[i].size(), ' '), names[i]);
     for (std::size_t j = 0; j < rows; ++j) {
       const double value = values[i * rows + j];
       absl::StrAppend(&out, " ", Shade(value, range, plain));

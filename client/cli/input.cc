@@ -7,8 +7,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-
 #include "client/cli/arguments.h"
+
 #include "moescope/base/error.h"
 #include "moescope/base/file.h"
 #include "moescope/base/status_macros.h"
@@ -61,9 +61,10 @@ absl::StatusOr<std::vector<std::int64_t>> ParseLayers(absl::string_view text) {
     if (!absl::SimpleAtoi(ends.front(), &first) ||
         !absl::SimpleAtoi(ends.back(), &last) || first < 0 || last < first ||
         last > kMaxLayers) {
-      return InvalidField(
-          "--layers", absl::StrCat("\"", part, "\" is neither a layer's number "
-                                   "nor a range such as 3-5"));
+      return InvalidField("--layers",
+                          absl::StrCat("\"", part,
+                                       "\" is neither a layer's number "
+                                       "nor a range such as 3-5"));
     }
     for (std::int64_t layer = first; layer <= last; ++layer) {
       layers.push_back(layer);

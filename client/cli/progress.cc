@@ -30,8 +30,8 @@ std::string ProgressText(const v1::Job& job) {
       absl::StrAppend(
           &out, absl::StrFormat(", %.3g/s", left / progress.eta_seconds()));
     }
-    absl::StrAppend(
-        &out, absl::StrFormat(", %.0f s left", std::ceil(progress.eta_seconds())));
+    absl::StrAppend(&out, absl::StrFormat(", %.0f s left",
+                                          std::ceil(progress.eta_seconds())));
   }
   return out;
 }

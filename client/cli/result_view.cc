@@ -15,9 +15,9 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
-
 #include "client/cli/heat_map.h"
 #include "client/cli/table.h"
+
 #include "moescope/codec/messages.h"
 
 namespace moescope::client {
@@ -114,9 +114,8 @@ std::string Summary(const spec::Array& array) {
   if (finite == 0) {
     return "no finite value";
   }
-  std::string out =
-      absl::StrFormat("%.5g .. %.5g .. %.5g", low,
-                      sum / static_cast<double>(finite), high);
+  std::string out = absl::StrFormat("%.5g .. %.5g .. %.5g", low,
+                                    sum / static_cast<double>(finite), high);
   if (finite < values.size()) {
     absl::StrAppend(&out, ", ", values.size() - finite, " not finite");
   }
@@ -246,12 +245,13 @@ std::string TraceText(absl::Span<const spec::Array> arrays,
     table.Add(std::move(row));
   }
   std::string out = table.Text();
-  const auto total = static_cast<std::size_t>(
-      Find(arrays, "input_ids")->num_elements());
+  const auto total =
+      static_cast<std::size_t>(Find(arrays, "input_ids")->num_elements());
   if (total > ids.size() || layers.size() > shown) {
-    absl::StrAppend(&out, "and ", total - ids.size(), " more tokens, ",
-                    layers.size() - shown,
-                    " more layers: choose with --layers, or write all with -o\n");
+    absl::StrAppend(
+        &out, "and ", total - ids.size(), " more tokens, ",
+        layers.size() - shown,
+        " more layers: choose with --layers, or write all with -o\n");
   }
   return out;
 }
@@ -267,9 +267,9 @@ std::string SimilarityText(const v1::ComputeExpertSimilarityResponse& response,
       absl::StrAppend(&out, "layer ", layer.layer(), ", ", matrix.level(),
                       matrix.projection().empty() ? "" : " ",
                       matrix.projection(), "\n");
-      if (!array.ok() || array->num_elements() !=
-                             static_cast<std::int64_t>(names.size() *
-                                                       names.size())) {
+      if (!array.ok() ||
+          array->num_elements() !=
+              static_cast<std::int64_t>(names.size() * names.size())) {
         out += "  not a square matrix over its participants\n";
         continue;
       }
@@ -313,10 +313,10 @@ std::string NeuronsText(const v1::ComputeNeuronStatisticsResponse& response) {
                                     return name == "S" || name == "F";
                                   }),
                    routed.end());
-      absl::StrAppend(&out, "layer ", layer.layer(), ", activations\n",
-                      LayerTable(FromMessages(layer.activations()),
-                                 layer.layer(), routed),
-                      "\n");
+      absl::StrAppend(
+          &out, "layer ", layer.layer(), ", activations\n",
+          LayerTable(FromMessages(layer.activations()), layer.layer(), routed),
+          "\n");
     }
   }
   return out;

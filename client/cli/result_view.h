@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "absl/types/span.h"
-
 #include "client/export/result_document.h"
+
 #include "moescope/v1/analysis.pb.h"
 #include "moescope/v1/model.pb.h"
 #include "moescope/v1/result.pb.h"

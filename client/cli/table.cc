@@ -40,10 +40,9 @@ std::string Table::Text() const {
 
 std::size_t DisplayWidth(absl::string_view text) {
   // Continuation bytes of UTF-8 are 10xxxxxx.
-  return static_cast<std::size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) {
-        return (static_cast<unsigned char>(c) & 0xC0u) != 0x80u;
-      }));
+  return static_cast<std::size_t>(std::count_if(
+      text.begin(), text.end(),
+      [](char c) { return (static_cast<unsigned char>(c) & 0xC0u) != 0x80u; }));
 }
 
 std::string Visible(absl::string_view text) {

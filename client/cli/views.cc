@@ -11,9 +11,9 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
-
 #include "client/cli/progress.h"
 #include "client/cli/table.h"
+
 #include "moescope/base/byte_size.h"
 
 namespace moescope::client {
@@ -62,15 +62,17 @@ std::string ScalarText(const Message& message, const FieldDescriptor& field,
   const bool many = index >= 0;
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_INT32:
-      return NumberText(field.name(), many ? r.GetRepeatedInt32(message, f, index)
-                                           : r.GetInt32(message, f));
+      return NumberText(field.name(),
+                        many ? r.GetRepeatedInt32(message, f, index)
+                             : r.GetInt32(message, f));
     case FieldDescriptor::CPPTYPE_INT64:
-      return NumberText(field.name(), many ? r.GetRepeatedInt64(message, f, index)
-                                           : r.GetInt64(message, f));
+      return NumberText(field.name(),
+                        many ? r.GetRepeatedInt64(message, f, index)
+                             : r.GetInt64(message, f));
     case FieldDescriptor::CPPTYPE_DOUBLE:
-      return absl::StrFormat("%.6g", many
-                                         ? r.GetRepeatedDouble(message, f, index)
-                                         : r.GetDouble(message, f));
+      return absl::StrFormat("%.6g",
+                             many ? r.GetRepeatedDouble(message, f, index)
+                                  : r.GetDouble(message, f));
     case FieldDescriptor::CPPTYPE_BOOL:
       return (many ? r.GetRepeatedBool(message, f, index)
                    : r.GetBool(message, f))
@@ -108,8 +110,7 @@ void AppendMessage(const Message& message, const std::string& indent,
   std::vector<const FieldDescriptor*> fields;
   reflection.ListFields(message, &fields);
   for (const FieldDescriptor* field : fields) {
-    const bool member =
-        field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
+    const bool member = field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
     if (!field->is_repeated()) {
       if (member) {
         AppendMember(*field, reflection.GetMessage(message, field), indent,
@@ -146,14 +147,12 @@ std::string ModelsText(const v1::ListModelsResponse& response) {
   Table table({"model", "state", "family", "layers", "experts", "per token",
                "shared", "size", "note"});
   for (const v1::Model& model : response.models()) {
-    table.Add({model.name(),
-               Word(v1::ModelState_Name(model.state()), "MODEL_STATE_"),
-               model.family(), absl::StrCat(model.layers()),
-               absl::StrCat(model.experts()),
-               absl::StrCat(model.experts_per_token()),
-               absl::StrCat(model.shared_experts()),
-               FormatByteSize(model.size_bytes()),
-               Visible(model.error().message())});
+    table.Add(
+        {model.name(), Word(v1::ModelState_Name(model.state()), "MODEL_STATE_"),
+         model.family(), absl::StrCat(model.layers()),
+         absl::StrCat(model.experts()), absl::StrCat(model.experts_per_token()),
+         absl::StrCat(model.shared_experts()),
+         FormatByteSize(model.size_bytes()), Visible(model.error().message())});
   }
   return table.Text();
 }
@@ -168,10 +167,10 @@ std::string AnalysesText(const v1::ListAnalysesResponse& response) {
 }
 
 std::string AnalysisText(const v1::AnalysisInfo& analysis) {
-  std::string out = absl::StrCat(
-      analysis.name(), " version ", analysis.version(), "\n",
-      analysis.summary(), "\nDefinition: ", analysis.definition(),
-      "\nSource: ", analysis.source(), "\n\n");
+  std::string out =
+      absl::StrCat(analysis.name(), " version ", analysis.version(), "\n",
+                   analysis.summary(), "\nDefinition: ", analysis.definition(),
+                   "\nSource: ", analysis.source(), "\n\n");
   Table parameters({"parameter", "type", "default", "meaning"});
   for (const v1::AnalysisParameter& p : analysis.parameters()) {
     parameters.Add({p.name(), p.type(), p.default_json(), p.meaning()});
@@ -215,21 +214,21 @@ std::string TokensText(const v1::TokenizeResponse& response) {
 }
 
 std::string CacheText(const v1::GetCacheStatsResponse& response) {
-  Table table({"tier", "entries", "size", "limit", "hits", "misses",
-               "evictions"});
+  Table table(
+      {"tier", "entries", "size", "limit", "hits", "misses", "evictions"});
   for (const v1::CacheTier& tier : response.tiers()) {
-    table.Add({tier.name(), absl::StrCat(tier.entries()),
-               FormatByteSize(tier.size_bytes()),
-               tier.limit_bytes() == 0 ? "none"
-                                       : FormatByteSize(tier.limit_bytes()),
-               absl::StrCat(tier.hits()), absl::StrCat(tier.misses()),
-               absl::StrCat(tier.evictions())});
+    table.Add(
+        {tier.name(), absl::StrCat(tier.entries()),
+         FormatByteSize(tier.size_bytes()),
+         tier.limit_bytes() == 0 ? "none" : FormatByteSize(tier.limit_bytes()),
+         absl::StrCat(tier.hits()), absl::StrCat(tier.misses()),
+         absl::StrCat(tier.evictions())});
   }
-  return absl::StrCat(
-      table.Text(), "requests: ", response.hits(), " hits, ",
-      response.misses(), " misses, ", response.joins(), " joins, ",
-      response.corrupt(), " corrupt; ",
-      absl::StrFormat("%.1f", response.saved_seconds()), " s saved\n");
+  return absl::StrCat(table.Text(), "requests: ", response.hits(), " hits, ",
+                      response.misses(), " misses, ", response.joins(),
+                      " joins, ", response.corrupt(), " corrupt; ",
+                      absl::StrFormat("%.1f", response.saved_seconds()),
+                      " s saved\n");
 }
 
 std::string MessageText(const Message& message) {

@@ -9,8 +9,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-
 #include "client/export/little_endian.h"
+
 #include "moescope/base/log.h"
 #include "moescope/base/status_macros.h"
 
@@ -34,9 +34,9 @@ std::string ShapeTuple(const std::vector<std::int64_t>& shape) {
 std::string NpyBytes(absl::string_view descr,
                      const std::vector<std::int64_t>& shape,
                      absl::string_view data) {
-  std::string header =
-      absl::StrCat("{'descr': '", descr, "', 'fortran_order': False, 'shape': ",
-                   ShapeTuple(shape), ", }");
+  std::string header = absl::StrCat(
+      "{'descr': '", descr,
+      "', 'fortran_order': False, 'shape': ", ShapeTuple(shape), ", }");
   const std::size_t used = kNpyPrefix + header.size() + 1;
   header.append((kNpyAlignment - used % kNpyAlignment) % kNpyAlignment, ' ');
   header.push_back('\n');
@@ -73,11 +73,13 @@ std::string MetadataNpy(const ResultDocument& document) {
   for (std::size_t i = 0; i < json.size(); ++characters) {
     // JsonQuote gives valid UTF-8, so lead bytes tell the length.
     const auto lead = static_cast<unsigned char>(json[i]);
-    const int extra = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC0 ? 1 : 0;
+    const int extra = lead >= 0xF0   ? 3
+                      : lead >= 0xE0 ? 2
+                      : lead >= 0xC0 ? 1
+                                     : 0;
     std::uint32_t point = extra == 0 ? lead : lead & (0x3Fu >> extra);
     for (int k = 0; k < extra; ++k) {
-      point = (point << 6) | (static_cast<unsigned char>(
-                                  json[++i]) & 0x3Fu);
+      point = (point << 6) | (static_cast<unsigned char>(json[++i]) & 0x3Fu);
     }
     ++i;
     AppendLittleEndian(point, 4, data);
@@ -96,9 +98,8 @@ class ZipWriter {
     }
     const std::uint64_t offset = out_.size();
     // crc32_z takes a size_t, crc32 would cut the length to 32 bits.
-    const std::uint64_t crc =
-        crc32_z(0, reinterpret_cast<const Bytef*>(content.data()),
-                content.size());
+    const std::uint64_t crc = crc32_z(
+        0, reinterpret_cast<const Bytef*>(content.data()), content.size());
     std::string fields;
     AppendLittleEndian(kVersionNeeded, 2, fields);
     AppendLittleEndian(kUtf8Names, 2, fields);

@@ -7,10 +7,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-
 #include "client/export/npz.h"
 #include "client/export/safetensors.h"
 #include "client/export/text_formats.h"
+
 #include "moescope/base/status_macros.h"
 
 namespace moescope::client {
@@ -50,8 +50,8 @@ absl::StatusOr<FileFormat> ParseFileFormat(absl::string_view name) {
     names.push_back(known);
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("unknown file format \"", name, "\"; allowed: ",
-                   absl::StrJoin(names, ", ")));
+      absl::StrCat("unknown file format \"", name,
+                   "\"; allowed: ", absl::StrJoin(names, ", ")));
 }
 
 absl::StatusOr<FileFormat> FormatOfPath(absl::string_view path) {
@@ -59,8 +59,8 @@ absl::StatusOr<FileFormat> FormatOfPath(absl::string_view path) {
   const absl::string_view name =
       slash == absl::string_view::npos ? path : path.substr(slash + 1);
   const size_t dot = name.find_last_of('.');
-  return ParseFileFormat(
-      dot == absl::string_view::npos ? "" : name.substr(dot + 1));
+  return ParseFileFormat(dot == absl::string_view::npos ? ""
+                                                        : name.substr(dot + 1));
 }
 
 absl::StatusOr<std::string> Encode(const ResultDocument& document,

@@ -5,8 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-
 #include "client/export/little_endian.h"
+
 #include "moescope/base/log.h"
 
 namespace moescope::client {

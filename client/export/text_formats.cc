@@ -59,9 +59,8 @@ bool IsFinite(const spec::Array& array, std::size_t index) {
 
 // Appends the values below one position of `axis`, `next` being the first of
 // them in row-major order; counts those that are not finite.
-void AppendValues(const spec::Array& array, std::size_t axis,
-                  std::size_t& next, std::int64_t& non_finite,
-                  std::string& out) {
+void AppendValues(const spec::Array& array, std::size_t axis, std::size_t& next,
+                  std::int64_t& non_finite, std::string& out) {
   if (axis == array.shape.size()) {
     const bool finite = IsFinite(array, next);
     non_finite += finite ? 0 : 1;
@@ -85,9 +84,9 @@ std::string ArrayMembers(const spec::Array& array) {
   std::size_t next = 0;
   std::int64_t non_finite = 0;
   AppendValues(array, 0, next, non_finite, values);
-  std::string out = absl::StrCat("\"dtype\":\"", spec::DTypeName(array.dtype),
-                                 "\",\"shape\":[",
-                                 absl::StrJoin(array.shape, ","), "]");
+  std::string out =
+      absl::StrCat("\"dtype\":\"", spec::DTypeName(array.dtype),
+                   "\",\"shape\":[", absl::StrJoin(array.shape, ","), "]");
   if (non_finite > 0) {
     absl::StrAppend(&out, ",\"non_finite\":", non_finite);
   }

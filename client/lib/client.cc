@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-
 #include "client/lib/connection.h"
+
 #include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/codec/messages.h"
@@ -47,11 +47,11 @@ bool MayGoOn(const absl::Status& status, int losses) {
 }  // namespace
 
 // One unary call: its service, its name, its request.
-#define MOESCOPE_UNARY(service, Method, request)                        \
-  connection_->Unary<v1::Method##Response>(                             \
-      [&](grpc::ClientContext* context, grpc::CompletionQueue* queue) { \
-        return connection_->service()->PrepareAsync##Method(            \
-            context, request, queue);                                   \
+#define MOESCOPE_UNARY(service, Method, request)                              \
+  connection_->Unary<v1::Method##Response>(                                   \
+      [&](grpc::ClientContext* context, grpc::CompletionQueue* queue) {       \
+        return connection_->service()->PrepareAsync##Method(context, request, \
+                                                            queue);           \
       })
 
 Client::Client(ClientOptions options)
@@ -114,7 +114,8 @@ absl::StatusOr<v1::Result> Client::TraceRouting(
         return connection_->analyses()->PrepareAsyncTraceRouting(
             context, request, queue);
       },
-      job, [&](v1::TraceRoutingResponse message) {
+      job,
+      [&](v1::TraceRoutingResponse message) {
         return stream.Take(std::move(message), sink);
       });
   v1::ReadResultRequest rest;
@@ -128,7 +129,8 @@ absl::StatusOr<v1::Result> Client::TraceRouting(
           return connection_->results()->PrepareAsyncReadResult(context, rest,
                                                                 queue);
         },
-        job, [&](v1::ReadResultResponse message) {
+        job,
+        [&](v1::ReadResultResponse message) {
           losses = -1;
           return stream.Take(std::move(message), sink);
         });
@@ -215,7 +217,8 @@ absl::StatusOr<v1::Job> Client::WatchJob(
           return connection_->jobs()->PrepareAsyncWatchJob(context, request,
                                                            queue);
         },
-        call_job, [&](v1::WatchJobResponse message) {
+        call_job,
+        [&](v1::WatchJobResponse message) {
           losses = -1;
           if (message.has_job()) {
             last = std::move(*message.mutable_job());
@@ -227,8 +230,8 @@ absl::StatusOr<v1::Job> Client::WatchJob(
       return last;
     }
     if (status.ok()) {
-      return absl::DataLossError(absl::StrCat(
-          "the stream of job ", id, " ended before the job did"));
+      return absl::DataLossError(
+          absl::StrCat("the stream of job ", id, " ended before the job did"));
     }
     if (!MayGoOn(status, losses)) {
       return status;
@@ -255,10 +258,11 @@ absl::StatusOr<v1::Result> Client::ReadResult(const std::string& name,
     request.set_first_chunk(stream.assembler.next_chunk());
     status = connection_->Stream<v1::ReadResultResponse>(
         [&](grpc::ClientContext* context, grpc::CompletionQueue* queue) {
-          return connection_->results()->PrepareAsyncReadResult(
-              context, request, queue);
+          return connection_->results()->PrepareAsyncReadResult(context,
+                                                                request, queue);
         },
-        job, [&](v1::ReadResultResponse message) {
+        job,
+        [&](v1::ReadResultResponse message) {
           losses = -1;
           return stream.Take(std::move(message), sink);
         });

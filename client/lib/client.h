@@ -60,8 +60,8 @@ class Client {
       const v1::TokenizeRequest& request);
 
   /// Streams the chunks into `sink`; gives the result's header.
-  absl::StatusOr<v1::Result> TraceRouting(const v1::TraceRoutingRequest& request,
-                                          const ChunkSink& sink);
+  absl::StatusOr<v1::Result> TraceRouting(
+      const v1::TraceRoutingRequest& request, const ChunkSink& sink);
   absl::StatusOr<v1::ComputeExpertSimilarityResponse> ComputeExpertSimilarity(
       const v1::ComputeExpertSimilarityRequest& request);
   absl::StatusOr<v1::ComputeNeuronStatisticsResponse> ComputeNeuronStatistics(

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-
 #include "client/lib/rpc_status.h"
 
 namespace moescope::client {

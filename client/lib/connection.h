@@ -9,8 +9,8 @@
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-
 #include "client/lib/client.h"
+
 #include "moescope/v1/admin.grpc.pb.h"
 #include "moescope/v1/analysis.grpc.pb.h"
 #include "moescope/v1/job.grpc.pb.h"

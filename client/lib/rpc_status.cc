@@ -5,7 +5,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
@@ -42,7 +41,8 @@ absl::string_view Advice(absl::StatusCode code) {
     case absl::StatusCode::kOutOfRange:
       return "correct the request";
     case absl::StatusCode::kNotFound:
-      return "look at `models list`, `jobs list` or `analyses list` for what is "
+      return "look at `models list`, `jobs list` or `analyses list` for what "
+             "is "
              "there";
     case absl::StatusCode::kAlreadyExists:
       return "choose another name or request id";
@@ -54,7 +54,8 @@ absl::string_view Advice(absl::StatusCode code) {
       return "check that the server runs and that --server names its address, "
              "or try again soon";
     case absl::StatusCode::kDeadlineExceeded:
-      return "allow more time with --timeout, or submit with `analyze --detach`";
+      return "allow more time with --timeout, or submit with `analyze "
+             "--detach`";
     case absl::StatusCode::kDataLoss:
       return "fetch the checkpoint again: its files contradict themselves";
     case absl::StatusCode::kUnimplemented:

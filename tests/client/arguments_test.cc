@@ -1,11 +1,11 @@
-#include <initializer_list>
-#include <string>
-#include <vector>
+#include "client/cli/arguments.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "client/cli/arguments.h"
+#include <initializer_list>
+#include <string>
+#include <vector>
 
 namespace moescope::client {
 namespace {
@@ -122,8 +122,7 @@ TEST(InputTest, AMissingFileIsNotFound) {
   InputArguments arguments;
   arguments.file = "/nowhere/text";
 
-  EXPECT_EQ(BuildInput(arguments).status().code(),
-            absl::StatusCode::kNotFound);
+  EXPECT_EQ(BuildInput(arguments).status().code(), absl::StatusCode::kNotFound);
 }
 
 }  // namespace

@@ -1,15 +1,14 @@
 #include "client/lib/client.h"
 
+#include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
 
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "moescope/v1/analysis.grpc.pb.h"
 #include "moescope/v1/job.grpc.pb.h"

@@ -1,7 +1,7 @@
+#include <gtest/gtest.h>
+
 #include <string>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "client/cli/commands.h"
 #include "client/cli/heat_map.h"
@@ -50,8 +50,7 @@ TEST(TraceTextTest, ShowsWordsExpertsAndWeights) {
   const std::vector<float> weights = {0.75f, 0.25f, 0.5f, 0.5f};
   const std::vector<spec::Array> arrays = {
       spec::MakeArray("input_ids", {2}, absl::MakeConstSpan(ids)),
-      spec::MakeArray("layer.3.topk_ids", {2, 2},
-                      absl::MakeConstSpan(experts)),
+      spec::MakeArray("layer.3.topk_ids", {2, 2}, absl::MakeConstSpan(experts)),
       spec::MakeArray("layer.3.topk_weights", {2, 2},
                       absl::MakeConstSpan(weights))};
   std::vector<v1::Token> tokens(1);
