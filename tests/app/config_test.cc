@@ -1,0 +1,118 @@
+#include "moescope/app/config.h"
+
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace moescope {
+namespace {
+
+using testing::HasSubstr;
+
+struct Parsed {
+  CommandLine line;
+  std::string out;
+  std::string err;
+};
+
+Parsed Parse(std::vector<const char*> flags) {
+  flags.insert(flags.begin(), "moescope-server");
+  std::ostringstream out;
+  std::ostringstream err;
+  CommandLine line = ParseCommandLine(static_cast<int>(flags.size()),
+                                      flags.data(), out, err);
+  return {std::move(line), out.str(), err.str()};
+}
+
+TEST(ConfigTest, DefaultsListenOnLoopback) {
+  const Parsed parsed = Parse({"--model_root=/m"});
+
+  ASSERT_EQ(parsed.line.exit_status, std::nullopt) << parsed.err;
+  EXPECT_EQ(parsed.line.config.listen, "127.0.0.1:50051");
+  EXPECT_EQ(parsed.line.config.metrics_listen, "127.0.0.1:9464");
+  EXPECT_EQ(parsed.line.config.service.data_dir, "./moescope-data");
+  EXPECT_EQ(parsed.line.config.drain_grace, absl::Seconds(30));
+}
+
+TEST(ConfigTest, FlagsAreUnderstood) {
+  const Parsed parsed =
+      Parse({"--model_root=/m", "--memory_budget=4GiB", "--cache_bytes=1MiB",
+             "--preload=a,b", "--drain_grace=5s", "--max_tokens=100"});
+
+  ASSERT_EQ(parsed.line.exit_status, std::nullopt) << parsed.err;
+  EXPECT_EQ(parsed.line.config.service.memory_budget_bytes, 4294967296);
+  EXPECT_EQ(parsed.line.config.service.cache_disk_bytes, 1048576);
+  EXPECT_THAT(parsed.line.config.preload, testing::ElementsAre("a", "b"));
+  EXPECT_EQ(parsed.line.config.drain_grace, absl::Seconds(5));
+  EXPECT_EQ(parsed.line.config.service.max_tokens, 100);
+}
+
+TEST(ConfigTest, UnknownFlagIsNamedWithThoseThatExist) {
+  const Parsed parsed = Parse({"--model_root=/m", "--nonsense=1"});
+
+  EXPECT_EQ(parsed.line.exit_status, 2);
+  EXPECT_THAT(parsed.err, HasSubstr("--nonsense"));
+  EXPECT_THAT(parsed.err, HasSubstr("--model_root"));
+}
+
+TEST(ConfigTest, ModelRootIsRequired) {
+  const Parsed parsed = Parse({});
+
+  EXPECT_EQ(parsed.line.exit_status, 2);
+  EXPECT_THAT(parsed.err, HasSubstr("--model_root"));
+}
+
+TEST(ConfigTest, UnknownDeviceGetsTheAllowedOnes) {
+  const Parsed parsed = Parse({"--model_root=/m", "--device=cuda:x"});
+
+  EXPECT_EQ(parsed.line.exit_status, 2);
+  EXPECT_THAT(parsed.err, HasSubstr("auto, cpu, cuda:N"));
+}
+
+TEST(ConfigTest, RemoteAddressNeedsAWord) {
+  const Parsed refused = Parse({"--model_root=/m", "--listen=0.0.0.0:1"});
+  const Parsed allowed = Parse(
+      {"--model_root=/m", "--listen=0.0.0.0:1", "--allow_insecure_remote"});
+
+  EXPECT_EQ(refused.line.exit_status, 2);
+  EXPECT_THAT(refused.err, HasSubstr("--allow_insecure_remote"));
+  EXPECT_EQ(allowed.line.exit_status, std::nullopt) << allowed.err;
+}
+
+TEST(ConfigTest, VersionEndsWell) {
+  const Parsed parsed = Parse({"--version"});
+
+  EXPECT_EQ(parsed.line.exit_status, 0);
+  EXPECT_THAT(parsed.out, HasSubstr("moescope-server "));
+}
+
+TEST(ConfigTest, ListenAddressOfIpv6HasBrackets) {
+  const auto address = ParseListenAddress("[::1]:80");
+  ASSERT_TRUE(address.ok());
+
+  EXPECT_EQ(address->host, "::1");
+  EXPECT_EQ(address->port, 80);
+}
+
+TEST(ConfigTest, PortBeyondTheRangeIsRefused) {
+  EXPECT_EQ(ParseListenAddress("127.0.0.1:65536").status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST(ConfigTest, ShareOfMemoryIsOfTheTotal) {
+  EXPECT_EQ(*ParseMemoryBudget("90%", 1000), 900);
+  EXPECT_EQ(ParseMemoryBudget("101%", 1000).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST(ConfigTest, NameThatOnlyBeginsLikeLoopbackIsRemote) {
+  EXPECT_TRUE(IsLoopback("127.0.0.2"));
+  EXPECT_FALSE(IsLoopback("127.example.org"));
+}
+
+}  // namespace
+}  // namespace moescope

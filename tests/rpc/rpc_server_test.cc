@@ -1,0 +1,295 @@
+#include "moescope/rpc/rpc_server.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "moescope/v1/admin.grpc.pb.h"
+#include "moescope/v1/analysis.grpc.pb.h"
+#include "moescope/v1/job.grpc.pb.h"
+#include "moescope/v1/model.grpc.pb.h"
+#include "moescope/v1/result.grpc.pb.h"
+
+#include "moescope/base/clock.h"
+#include "moescope/codec/messages.h"
+#include "moescope/service/service.h"
+#include "moescope/telemetry/metrics.h"
+
+namespace moescope {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr char kModel[] = "tiny-mixtral";
+
+// A whole server of this process, with a channel to it.
+class RpcServerTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    data_dir_ = testing::TempDir() + "rpc_server_test_" +
+                std::to_string(::getpid());
+    std::filesystem::remove_all(data_dir_);
+    ServiceOptions options;
+    options.model_root = MOESCOPE_SOURCE_DIR "/tests/testdata/models";
+    options.data_dir = data_dir_;
+    options.device = "cpu";
+    options.version = "0.0.0";
+    options.max_tokens = 1000;
+    auto service = Service::Create(options, Clock::Real(), metrics_);
+    ASSERT_TRUE(service.ok()) << service.status();
+    service_ = *std::move(service);
+    auto server = RpcServer::Start({}, *service_, metrics_);
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+    channel_ = grpc::CreateChannel(server_->address(),
+                                   grpc::InsecureChannelCredentials());
+    analysis_ = v1::AnalysisService::NewStub(channel_);
+    models_ = v1::ModelService::NewStub(channel_);
+    jobs_ = v1::JobService::NewStub(channel_);
+  }
+  void TearDown() override {
+    server_.reset();
+    service_.reset();
+    std::filesystem::remove_all(data_dir_);
+  }
+
+  static v1::TraceRoutingRequest TraceRequest() {
+    v1::TraceRoutingRequest request;
+    request.mutable_spec()->set_model(kModel);
+    v1::TokenIds& tokens =
+        *request.mutable_input()->add_documents()->mutable_tokens();
+    tokens.add_ids(1);
+    tokens.add_ids(5);
+    tokens.add_ids(9);
+    return request;
+  }
+
+  // What a trace answered.
+  struct Trace {
+    grpc::Status status;
+    std::vector<spec::Chunk> chunks;
+    v1::Result result;
+    std::string cache;
+  };
+  Trace RunTrace(const v1::TraceRoutingRequest& request) {
+    Trace trace;
+    grpc::ClientContext context;
+    const auto reader = analysis_->TraceRouting(&context, request);
+    v1::TraceRoutingResponse response;
+    codec::ChunkAssembler assembler;
+    while (reader->Read(&response)) {
+      if (response.has_result()) {
+        trace.result = response.result();
+        continue;
+      }
+      auto chunk = assembler.Add(response.slice());
+      EXPECT_TRUE(chunk.ok()) << chunk.status();
+      if (chunk.ok() && chunk->has_value()) {
+        trace.chunks.push_back(**std::move(chunk));
+      }
+    }
+    trace.status = reader->Finish();
+    const auto& metadata = context.GetServerInitialMetadata();
+    const auto cache = metadata.find("moescope-cache");
+    if (cache != metadata.end()) {
+      trace.cache = std::string(cache->second.data(), cache->second.size());
+    }
+    return trace;
+  }
+
+  // The first field that the details of `status` complain of.
+  static std::string FieldOf(const grpc::Status& status) {
+    google::rpc::Status details;
+    google::rpc::BadRequest request;
+    EXPECT_TRUE(details.ParseFromString(status.error_details()));
+    for (const auto& detail : details.details()) {
+      if (detail.UnpackTo(&request)) {
+        return request.field_violations(0).field();
+      }
+    }
+    return "";
+  }
+
+  std::string data_dir_;
+  Metrics metrics_;
+  std::unique_ptr<Service> service_;
+  std::unique_ptr<RpcServer> server_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<v1::AnalysisService::Stub> analysis_;
+  std::unique_ptr<v1::ModelService::Stub> models_;
+  std::unique_ptr<v1::JobService::Stub> jobs_;
+};
+
+TEST_F(RpcServerTest, SecondTraceComesFromTheCacheWithTheSameDigest) {
+  const Trace first = RunTrace(TraceRequest());
+  const Trace second = RunTrace(TraceRequest());
+
+  ASSERT_TRUE(first.status.ok()) << first.status.error_message();
+  ASSERT_TRUE(second.status.ok()) << second.status.error_message();
+  EXPECT_EQ(first.cache, "miss");
+  EXPECT_EQ(second.cache, "hit");
+  EXPECT_EQ(first.result.state(), v1::RESULT_STATE_COMPLETE);
+  EXPECT_FALSE(first.chunks.empty());
+  EXPECT_EQ(first.result.digest(), second.result.digest());
+}
+
+TEST_F(RpcServerTest, SimilarityHasAMatrixPerLayer) {
+  v1::ComputeExpertSimilarityRequest request;
+  request.mutable_spec()->set_model(kModel);
+  request.mutable_spec()->add_layers(0);
+  request.mutable_spec()->add_levels("router");
+  v1::ComputeExpertSimilarityResponse response;
+  grpc::ClientContext context;
+
+  const grpc::Status status =
+      analysis_->ComputeExpertSimilarity(&context, request, &response);
+
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  ASSERT_EQ(response.layers_size(), 1);
+  ASSERT_EQ(response.layers(0).matrices_size(), 1);
+  EXPECT_THAT(response.layers(0).matrices(0).values().shape(),
+              testing::ElementsAre(8, 8));
+}
+
+TEST_F(RpcServerTest, UnknownModelIsNotFound) {
+  v1::TraceRoutingRequest request = TraceRequest();
+  request.mutable_spec()->set_model("nobody");
+
+  EXPECT_EQ(RunTrace(request).status.error_code(),
+            grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(RpcServerTest, LayerBeyondTheModelIsOutOfRange) {
+  v1::TraceRoutingRequest request = TraceRequest();
+  request.mutable_spec()->add_layers(99);
+
+  const grpc::Status status = RunTrace(request).status;
+
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::OUT_OF_RANGE);
+  EXPECT_THAT(FieldOf(status), HasSubstr("spec.layers"));
+}
+
+TEST_F(RpcServerTest, TooManyTokensAreResourceExhaustedWithTheLimit) {
+  v1::TraceRoutingRequest request = TraceRequest();
+  for (int i = 0; i < 1000; ++i) {
+    request.mutable_input()->mutable_documents(0)->mutable_tokens()->add_ids(1);
+  }
+
+  const grpc::Status status = RunTrace(request).status;
+
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(status.error_message(), HasSubstr("1000"));
+}
+
+TEST_F(RpcServerTest, InputInTwoPlacesIsRefused) {
+  v1::TraceRoutingRequest request = TraceRequest();
+  request.mutable_spec()->mutable_input()->add_ids(1);
+
+  const grpc::Status status = RunTrace(request).status;
+
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(FieldOf(status), "input");
+}
+
+TEST_F(RpcServerTest, ModelNameThatLeavesTheRootIsInvalid) {
+  v1::GetModelRequest request;
+  request.set_model("../x");
+  v1::GetModelResponse response;
+  grpc::ClientContext context;
+
+  const grpc::Status status = models_->GetModel(&context, request, &response);
+
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(FieldOf(status), HasSubstr("model"));
+}
+
+TEST_F(RpcServerTest, SubmittedJobCanBeWatchedToItsEnd) {
+  v1::SubmitAnalysisRequest request;
+  request.mutable_spec()->mutable_expert_similarity()->set_model(kModel);
+  v1::SubmitAnalysisResponse submitted;
+  grpc::ClientContext submit_context;
+  const grpc::Status status =
+      analysis_->SubmitAnalysis(&submit_context, request, &submitted);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+
+  v1::WatchJobRequest watch;
+  watch.set_id(submitted.job().id());
+  grpc::ClientContext watch_context;
+  const auto reader = jobs_->WatchJob(&watch_context, watch);
+  v1::WatchJobResponse response;
+  v1::Job last;
+  while (reader->Read(&response)) {
+    if (response.has_job()) {
+      last = response.job();
+    }
+  }
+
+  ASSERT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(last.state(), v1::JOB_STATE_SUCCEEDED) << last.error().message();
+  EXPECT_EQ(last.result().size(), 64u);
+}
+
+TEST_F(RpcServerTest, CancellingAnEndedJobIsNoError) {
+  v1::LoadModelRequest request;
+  request.set_model(kModel);
+  v1::LoadModelResponse loaded;
+  grpc::ClientContext load_context;
+  ASSERT_TRUE(models_->LoadModel(&load_context, request, &loaded).ok());
+  v1::CancelJobRequest cancel;
+  cancel.set_id(loaded.job().id());
+  v1::CancelJobResponse first;
+  grpc::ClientContext first_context;
+  ASSERT_TRUE(jobs_->CancelJob(&first_context, cancel, &first).ok());
+
+  v1::CancelJobResponse second;
+  grpc::ClientContext second_context;
+  const grpc::Status status =
+      jobs_->CancelJob(&second_context, cancel, &second);
+
+  EXPECT_TRUE(status.ok());
+  EXPECT_EQ(second.job().state(), first.job().state());
+}
+
+TEST_F(RpcServerTest, UnknownJobIsNotFound) {
+  v1::GetJobRequest request;
+  request.set_id("01890a5d-ac96-774b-bcce-b302099a8057");
+  v1::GetJobResponse response;
+  grpc::ClientContext context;
+
+  EXPECT_EQ(jobs_->GetJob(&context, request, &response).error_code(),
+            grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(RpcServerTest, StoppedServerIsUnavailable) {
+  v1::ListAnalysesRequest request;
+  v1::ListAnalysesResponse response;
+  grpc::ClientContext context;
+  server_->Shutdown(absl::ZeroDuration());
+
+  EXPECT_EQ(analysis_->ListAnalyses(&context, request, &response).error_code(),
+            grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST_F(RpcServerTest, SecondServerOnTheSamePortIsRefusedWithTheAddress) {
+  RpcServerOptions options;
+  options.listen = server_->address();
+
+  const auto second = RpcServer::Start(options, *service_, metrics_);
+
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(second.status().message()),
+              HasSubstr(server_->address()));
+}
+
+}  // namespace
+}  // namespace moescope
