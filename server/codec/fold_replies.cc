@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -40,14 +41,19 @@ absl::Status Stray(absl::string_view name) {
       absl::StrCat("array \"", name, "\" has no place in the reply"));
 }
 
+// Arrays of no layer go to `totals`.
 absl::StatusOr<std::map<std::int64_t, LayerArrays>> ByLayer(
-    std::vector<spec::Chunk> chunks) {
+    std::vector<spec::Chunk> chunks, std::vector<spec::Array>& totals) {
   MOESCOPE_ASSIGN_OR_RETURN(std::vector<spec::Array> arrays,
                             spec::Concatenate(std::move(chunks)));
   std::map<std::int64_t, LayerArrays> layers;
   for (spec::Array& array : arrays) {
     absl::string_view rest = array.name;
     std::int64_t layer = 0;
+    if (absl::StartsWith(rest, "total.")) {
+      totals.push_back(std::move(array));
+      continue;
+    }
     if (!absl::ConsumePrefix(&rest, "layer.")) {
       return Stray(array.name);
     }
@@ -143,17 +149,33 @@ absl::Status AddLayer(const spec::ExpertSimilaritySpec& spec,
       continue;
     }
     for (const std::string& projection : spec.projections) {
+      const std::optional<spec::Array> own = Take(
+          arrays, absl::StrCat(projection, ".", level, "_participants"));
       MOESCOPE_RETURN_IF_ERROR(
-          AddMatrix(spec, level, projection, listed, arrays, layer));
+          AddMatrix(spec, level, projection, own.has_value() ? own : listed,
+                    arrays, layer));
     }
   }
-  return arrays.empty() ? absl::OkStatus() : Stray(arrays.begin()->second.name);
+  for (const auto& [key, array] : arrays) {
+    if (!absl::EndsWith(key, ".nonfinite")) {
+      return Stray(array.name);
+    }
+    *layer.add_details() = ToMessage(array);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status AddWeights(const spec::NeuronWeightStatisticsSpec& spec,
                         LayerArrays arrays, v1::NeuronStatisticsLayer& layer) {
-  const std::optional<spec::Array> listed =
-      Take(arrays, "weights_participants");
+  std::optional<spec::Array> listed = Take(arrays, "weights_participants");
+  // All projections of a layer have the same participants.
+  for (const std::string& projection : spec.projections) {
+    const std::optional<spec::Array> own =
+        Take(arrays, absl::StrCat(projection, ".participants"));
+    if (own.has_value()) {
+      listed = own;
+    }
+  }
   for (const auto& [key, array] : arrays) {
     MOESCOPE_ASSIGN_OR_RETURN(const std::vector<std::string> names,
                               RowsOf(spec.participants, array,
@@ -174,7 +196,11 @@ absl::StatusOr<v1::ComputeExpertSimilarityResponse> FoldExpertSimilarity(
     response.set_too_large(true);
     return response;
   }
-  MOESCOPE_ASSIGN_OR_RETURN(auto layers, ByLayer(std::move(chunks)));
+  std::vector<spec::Array> totals;
+  MOESCOPE_ASSIGN_OR_RETURN(auto layers, ByLayer(std::move(chunks), totals));
+  if (!totals.empty()) {
+    return Stray(totals.front().name);
+  }
   for (auto& [number, arrays] : layers) {
     v1::ExpertSimilarityLayer& layer = *response.add_layers();
     layer.set_layer(number);
@@ -192,9 +218,14 @@ absl::StatusOr<v1::ComputeNeuronStatisticsResponse> FoldNeuronStatistics(
     response.set_too_large(true);
     return response;
   }
-  MOESCOPE_ASSIGN_OR_RETURN(auto weight_layers, ByLayer(std::move(weights)));
+  std::vector<spec::Array> totals;
+  MOESCOPE_ASSIGN_OR_RETURN(auto weight_layers,
+                            ByLayer(std::move(weights), totals));
   MOESCOPE_ASSIGN_OR_RETURN(auto activation_layers,
-                            ByLayer(std::move(activations)));
+                            ByLayer(std::move(activations), totals));
+  for (const spec::Array& total : totals) {
+    *response.add_activation_totals() = ToMessage(total);
+  }
   for (auto& [number, arrays] : weight_layers) {
     v1::NeuronStatisticsLayer& layer = *response.add_layers();
     layer.set_layer(number);
