@@ -23,8 +23,12 @@ class RunningServer:
                    "--data_dir=" + os.path.join(self.folder, "data"),
                    "--listen=127.0.0.1:0", "--metrics_listen=127.0.0.1:0",
                    "--device=cpu", "--port_file=" + self.port_file, *flags]
+        # The server is to choose for itself, whatever the tester's choice is.
+        environment = {name: value for name, value in os.environ.items()
+                       if name != "OPENBLAS_CORETYPE"}
         with open(self.log_path, "wb") as log, open(self.out_path, "wb") as out:
-            self.process = subprocess.Popen(command, stdout=out, stderr=log)
+            self.process = subprocess.Popen(command, stdout=out, stderr=log,
+                                            env=environment)
         self.addresses = self._wait_for_addresses()
 
     def _wait_for_addresses(self):
