@@ -87,7 +87,7 @@ class ReflectedClient:
             self.add(imported)
         self.pool.Add(self.pending[name])
 
-    def call(self, method, **fields):
+    def call(self, method, /, **fields):
         """All answers of one call."""
         proto = descriptor_pb2.MethodDescriptorProto()
         method.CopyToProto(proto)
@@ -116,11 +116,11 @@ class Reflection(unittest.TestCase):
                     cls.methods[f"{service.split('.')[-1]}/{method.name}"] = method
         cls.called = set()
 
-    def call(self, name, **fields):
+    def call(self, name, /, **fields):
         self.called.add(name)
         return self.client.call(self.methods[name], **fields)
 
-    def one(self, name, **fields):
+    def one(self, name, /, **fields):
         return self.call(name, **fields)[0]
 
     def wait(self, job):
