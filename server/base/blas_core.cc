@@ -55,11 +55,9 @@ std::string FittingOpenBlasCore(const CpuFeatures& features) {
   // slowest kernels (Prescott) on Intel processors younger than itself and the
   // AVX2 ones (Haswell) on AMD's Zen 5. Measured there, one thread, fp32
   // 1024³: Cooperlake 255, SkylakeX 255, Zen 134, Haswell 135, Prescott 51
-  // GFLOP/s. The two AVX-512 cores share their fp32 and fp64 kernels;
-  // Cooperlake adds the bf16 product.
-  if (features.avx512_bf16) {
-    return "Cooperlake";
-  }
+  // GFLOP/s. The two AVX-512 cores share their fp32 and fp64 kernels, but
+  // 0.3.21 does not take "Cooperlake" as a name ("Core not found") and then
+  // chooses by model after all: so SkylakeX, also where there is bf16.
   if (features.avx512) {
     return "SkylakeX";
   }

@@ -20,7 +20,7 @@ TEST(FittingOpenBlasCoreTest, FollowsTheFeaturesNotTheModel) {
   features.avx512 = true;
   EXPECT_EQ(FittingOpenBlasCore(features), "SkylakeX");
   features.avx512_bf16 = true;
-  EXPECT_EQ(FittingOpenBlasCore(features), "Cooperlake");
+  EXPECT_EQ(FittingOpenBlasCore(features), "SkylakeX");
 }
 
 TEST(FittingOpenBlasCoreTest, TakesZenKernelsOnAmdWithoutAvx512) {

@@ -20,8 +20,8 @@ struct CpuFeatures {
 /// What this processor has and the operating system lets us use.
 CpuFeatures DetectCpuFeatures();
 
-/// The value of OPENBLAS_CORETYPE that fits a processor: "Cooperlake",
-/// "SkylakeX", "Zen", "Haswell", "Sandybridge", "Nehalem" or "Prescott"; empty
+/// The value of OPENBLAS_CORETYPE that fits a processor: "SkylakeX",
+/// "Zen", "Haswell", "Sandybridge", "Nehalem" or "Prescott"; empty
 /// where OpenBLAS's own choice is to be kept (not x86-64). Needs no BLAS, so
 /// that a program can ask before the library loads, set the variable and start
 /// itself again.
