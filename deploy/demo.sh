@@ -69,7 +69,7 @@ for model in tiny-mixtral tiny-deepseek; do
 done
 
 say "the same question again comes from the cache"
-show trace tiny-mixtral --text "As an open source alternative to" --layers 0
+show trace tiny-mixtral --text "As an open source alternative to"
 show server cache
 
 say "done"
