@@ -128,7 +128,7 @@ struct Estimator {
     const std::int64_t attention =
         config.width * config.head_dim *
         (2 * config.num_heads + 2 * config.num_kv_heads);
-    if (!config.is_moe_layer[static_cast<std::size_t>(layer)]) {
+    if (!config.IsMoeLayer(layer)) {
       const std::int64_t weights =
           attention + 3 * config.dense_width * config.width;
       return {weights, weights};

@@ -57,20 +57,21 @@ at::Tensor GatherHeads(const at::Tensor& x, std::int64_t begin,
 // True where the query must not see the key: [queries, keys].
 at::Tensor HiddenKeys(std::int64_t first_query, std::int64_t queries,
                       std::int64_t first_key, std::int64_t keys,
-                      const ModelConfig& config, c10::Device device) {
+                      const LayerConfig& layer, c10::Device device) {
   const auto options = at::TensorOptions().dtype(at::kLong).device(device);
   const at::Tensor i =
       at::arange(first_query, first_query + queries, options).unsqueeze(1);
   const at::Tensor j =
       at::arange(first_key, first_key + keys, options).unsqueeze(0);
   at::Tensor hidden = j > i;
-  if (config.sliding_window) {
-    hidden = hidden.logical_or(j <= i - *config.sliding_window);
+  if (layer.sliding_window) {
+    hidden = hidden.logical_or(j <= i - *layer.sliding_window);
   }
   return hidden;
 }
 
 void AttendTile(const PassResources& pass, const ModelConfig& config,
+                const LayerConfig& layer,
                 const Task& task, const at::Tensor& q, const at::Tensor& k,
                 const at::Tensor& v, const at::Tensor& out) {
   const std::int64_t queries = pass.shape.query_rows;
@@ -80,9 +81,9 @@ void AttendTile(const PassResources& pass, const ModelConfig& config,
   // Keys from a whole tile on, to the end of the query's own tile: the shape
   // says nothing of the rest of the sequence.
   std::int64_t first_key = 0;
-  if (config.sliding_window) {
+  if (layer.sliding_window) {
     first_key =
-        std::max<std::int64_t>(0, task.first - *config.sliding_window + 1) /
+        std::max<std::int64_t>(0, task.first - *layer.sliding_window + 1) /
         queries * queries;
   }
   const std::int64_t keys = task.first + queries - first_key;
@@ -101,7 +102,7 @@ void AttendTile(const PassResources& pass, const ModelConfig& config,
   scores.mul_(1.0 / std::sqrt(static_cast<double>(dim)));
   scores.view({task.num_heads, group, queries, keys})
       .masked_fill_(
-          HiddenKeys(task.first, queries, first_key, keys, config, pass.device),
+          HiddenKeys(task.first, queries, first_key, keys, layer, pass.device),
           -std::numeric_limits<double>::infinity());
   const at::Tensor mixed = at::bmm(at::softmax(scores, -1), value)
                                .view({task.num_heads * group, queries, dim});
@@ -129,7 +130,7 @@ RopeTables MakeRopeTables(absl::Span<const std::int64_t> lengths,
   std::vector<double> divisors;
   for (std::int64_t i = 0; i < half; ++i) {
     divisors.push_back(std::pow(
-        config.rope_theta,
+        config.rope.theta,
         static_cast<double>(2 * i) / static_cast<double>(config.head_dim)));
   }
   std::vector<float> cosine;
@@ -169,7 +170,8 @@ absl::Status ApplyRope(const PassResources& pass, const RopeTables& tables,
 
 absl::Status Attention(const PassResources& pass,
                        absl::Span<const std::int64_t> lengths,
-                       const ModelConfig& config, const at::Tensor& q,
+                       const ModelConfig& config, std::int64_t layer,
+                       const at::Tensor& q,
                        const at::Tensor& k, const at::Tensor& v,
                        const at::Tensor& out) {
   std::int64_t rows = 0;
@@ -177,10 +179,12 @@ absl::Status Attention(const PassResources& pass,
     rows += length;
   }
   out.narrow(0, rows, out.size(0) - rows).zero_();
+  const LayerConfig& layer_config =
+      config.layers[static_cast<std::size_t>(layer)];
   const std::vector<Task> tasks = MakeTasks(pass, lengths, config.num_kv_heads);
   return pass.Parallel(
       static_cast<std::int64_t>(tasks.size()), [&](std::int64_t index) {
-        AttendTile(pass, config, tasks[static_cast<std::size_t>(index)], q, k,
+        AttendTile(pass, config, layer_config, tasks[static_cast<std::size_t>(index)], q, k,
                    v, out);
         return absl::OkStatus();
       });

@@ -31,13 +31,14 @@ absl::Status ApplyRope(const PassResources& pass, const RopeTables& tables,
                        std::int64_t head_dim, const at::Tensor& x);
 
 /// Causal attention of each sequence with grouped key/value heads and, if the
-/// config says so, a sliding window (query i sees key j when i - window < j ≤
-/// i). Products have shapes that depend on the position inside the sequence
+/// layer's config says so, a sliding window (query i sees key j when i - window
+/// < j ≤ i). Products have shapes that depend on the position inside the sequence
 /// alone. `q`, `out` [R, H * head_dim], `k`, `v` [R, num_kv_heads * head_dim];
 /// rows of `out` past the last sequence become 0.
 absl::Status Attention(const PassResources& pass,
                        absl::Span<const std::int64_t> lengths,
-                       const ModelConfig& config, const at::Tensor& q,
+                       const ModelConfig& config, std::int64_t layer,
+                       const at::Tensor& q,
                        const at::Tensor& k, const at::Tensor& v,
                        const at::Tensor& out);
 

@@ -89,16 +89,15 @@ absl::StatusOr<numerics::MatrixView> Checkpoint::Router(
     std::int64_t layer) const {
   MOESCOPE_ASSIGN_OR_RETURN(const internal::LayerTensors* tensors,
                             Layer(layer));
-  if (tensors->router == nullptr) return NotInLayer(layer, "router");
-  return internal::ViewRows(*tensors->router, 0, config_.num_experts,
-                            config_.width);
+  if (!tensors->router.present()) return NotInLayer(layer, "router");
+  return tensors->router.weight;
 }
 
 absl::StatusOr<ExpertWeights> Checkpoint::Expert(std::int64_t layer,
                                                  std::int64_t expert) const {
   MOESCOPE_ASSIGN_OR_RETURN(const internal::LayerTensors* tensors,
                             Layer(layer));
-  if (tensors->router == nullptr) return NotInLayer(layer, "routed experts");
+  if (!tensors->router.present()) return NotInLayer(layer, "routed experts");
   MOESCOPE_RETURN_IF_ERROR(CheckIndex("expert", expert, config_.num_experts));
   return tensors->experts[static_cast<std::size_t>(expert)];
 }

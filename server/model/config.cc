@@ -15,11 +15,11 @@
 namespace moescope::model {
 
 std::vector<std::int64_t> ModelConfig::MoeLayers() const {
-  std::vector<std::int64_t> layers;
-  for (std::size_t i = 0; i < is_moe_layer.size(); ++i) {
-    if (is_moe_layer[i]) layers.push_back(static_cast<std::int64_t>(i));
+  std::vector<std::int64_t> moe_layers;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    if (layers[i].is_moe) moe_layers.push_back(static_cast<std::int64_t>(i));
   }
-  return layers;
+  return moe_layers;
 }
 
 absl::StatusOr<ModelConfig> ParseConfig(absl::string_view json_text) {

@@ -93,10 +93,10 @@ class Pass {
     return absl::OkStatus();
   }
 
-  absl::Status Normalise(const at::Tensor& weight, const at::Tensor& out) {
+  absl::Status Normalise(const NormWeights& norm, const at::Tensor& out) {
     return ForTiles([&](std::int64_t t) {
       Tile(out, t).copy_(
-          RmsNorm(Tile(*residual_, t), weight, config_.norm_epsilon));
+          RmsNorm(Tile(*residual_, t), norm.weight, config_.norm_epsilon));
     });
   }
 
@@ -114,14 +114,14 @@ class Pass {
     const auto v = pass_.buffers.Take(rows_, config_.num_kv_heads * dim);
     const auto mixed = pass_.buffers.Take(rows_, config_.num_heads * dim);
     MOESCOPE_RETURN_IF_ERROR(Normalise(weights.input_norm, *hidden));
-    MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *hidden, weights.q, *q));
-    MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *hidden, weights.k, *k));
-    MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *hidden, weights.v, *v));
+    MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *hidden, weights.attention.q, *q));
+    MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *hidden, weights.attention.k, *k));
+    MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *hidden, weights.attention.v, *v));
     MOESCOPE_RETURN_IF_ERROR(ApplyRope(pass_, rope_, dim, *q));
     MOESCOPE_RETURN_IF_ERROR(ApplyRope(pass_, rope_, dim, *k));
     MOESCOPE_RETURN_IF_ERROR(
-        Attention(pass_, batch_.lengths, config_, *q, *k, *v, *mixed));
-    MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *mixed, weights.o, *hidden));
+        Attention(pass_, batch_.lengths, config_, layer, *q, *k, *v, *mixed));
+    MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *mixed, weights.attention.o, *hidden));
     return AddToResidual(*hidden);
   }
 

@@ -13,10 +13,22 @@ std::int64_t Bytes(const TensorEntry* entry) {
   return entry == nullptr ? 0 : entry->size_bytes;
 }
 
+std::int64_t Bytes(const numerics::MatrixView& view) {
+  return view.size() * numerics::ElementSize(view.type);
+}
+
+std::int64_t Bytes(const LinearTensors& linear) {
+  return Bytes(linear.weight) + Bytes(linear.bias);
+}
+
+std::int64_t Bytes(const NormTensors& norm) {
+  return Bytes(norm.weight) + Bytes(norm.bias);
+}
+
 std::int64_t Bytes(const ExpertWeights& weights) {
   std::int64_t bytes = 0;
   for (const numerics::MatrixView& view : weights.projections) {
-    bytes += view.size() * numerics::ElementSize(view.type);
+    bytes += Bytes(view);
   }
   return bytes;
 }
@@ -24,10 +36,9 @@ std::int64_t Bytes(const ExpertWeights& weights) {
 std::int64_t Bytes(const LayerTensors& layer) {
   const AttentionTensors& a = layer.attention;
   std::int64_t bytes = Bytes(layer.input_norm) +
-                       Bytes(layer.post_attention_norm) + Bytes(a.q_weight) +
-                       Bytes(a.k_weight) + Bytes(a.v_weight) +
-                       Bytes(a.o_weight) + Bytes(a.q_bias) + Bytes(a.k_bias) +
-                       Bytes(a.v_bias) + Bytes(a.o_bias) + Bytes(layer.router);
+                       Bytes(layer.post_attention_norm) + Bytes(a.q) +
+                       Bytes(a.k) + Bytes(a.v) + Bytes(a.o) +
+                       Bytes(layer.router);
   for (const ExpertWeights& expert : layer.experts) {
     bytes += Bytes(expert);
   }
@@ -51,9 +62,15 @@ class Loader {
                             : Matrix(*entry).to(at::kFloat).contiguous();
   }
 
-  LinearWeights Linear(const TensorEntry& weight,
-                       const TensorEntry* bias) const {
-    return {Matrix(weight), Vector(bias)};
+  NormWeights Norm(const NormTensors& norm) const {
+    return {Vector(norm.weight), Vector(norm.bias)};
+  }
+
+  LinearWeights Linear(const LinearTensors& linear) const {
+    return {linear.present()
+                ? MakeResident(linear.weight, checkpoint_, device_)
+                : at::Tensor(),
+            Vector(linear.bias)};
   }
 
   BlockWeights Block(const ExpertWeights& weights) const {
@@ -65,15 +82,10 @@ class Loader {
   ResidentLayer Layer(const LayerTensors& tensors) const {
     const AttentionTensors& a = tensors.attention;
     ResidentLayer layer;
-    layer.input_norm = Vector(tensors.input_norm);
-    layer.post_attention_norm = Vector(tensors.post_attention_norm);
-    layer.q = Linear(*a.q_weight, a.q_bias);
-    layer.k = Linear(*a.k_weight, a.k_bias);
-    layer.v = Linear(*a.v_weight, a.v_bias);
-    layer.o = Linear(*a.o_weight, a.o_bias);
-    if (tensors.router != nullptr) {
-      layer.router = Linear(*tensors.router, nullptr);
-    }
+    layer.input_norm = Norm(tensors.input_norm);
+    layer.post_attention_norm = Norm(tensors.post_attention_norm);
+    layer.attention = {Linear(a.q), Linear(a.k), Linear(a.v), Linear(a.o)};
+    layer.router = Linear(tensors.router);
     layer.experts.reserve(tensors.experts.size());
     for (const ExpertWeights& expert : tensors.experts) {
       layer.experts.push_back(Block(expert));
@@ -114,11 +126,10 @@ absl::StatusOr<ResidentWeights> LoadResidentWeights(
   MOESCOPE_RETURN_IF_ERROR(context.Check());
   MOESCOPE_RETURN_IF_ERROR(RunTorch(device, [&] {
     weights.embeddings = loader.Matrix(*tensors.embeddings);
-    weights.final_norm = loader.Vector(tensors.final_norm);
-    weights.lm_head = {tensors.lm_head == tensors.embeddings
-                           ? weights.embeddings
-                           : loader.Matrix(*tensors.lm_head),
-                       at::Tensor()};
+    weights.final_norm = loader.Norm(tensors.final_norm);
+    weights.lm_head = tensors.lm_head_is_embeddings
+                          ? LinearWeights{weights.embeddings, at::Tensor()}
+                          : loader.Linear(tensors.lm_head);
     return absl::OkStatus();
   }));
   context.ReportProgress({"loading weights", total, total, "bytes"});
@@ -128,7 +139,7 @@ absl::StatusOr<ResidentWeights> LoadResidentWeights(
 std::int64_t ResidentBytes(const Checkpoint& checkpoint) {
   const ModelTensors& tensors = checkpoint.tensors_by_role();
   std::int64_t bytes = Bytes(tensors.embeddings) + Bytes(tensors.final_norm);
-  if (tensors.lm_head != tensors.embeddings) {
+  if (!tensors.lm_head_is_embeddings) {
     bytes += Bytes(tensors.lm_head);
   }
   for (const LayerTensors& layer : tensors.layers) {

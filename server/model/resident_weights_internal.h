@@ -27,14 +27,26 @@ struct BlockWeights {
   at::Tensor down;  // [D, F]
 };
 
+/// Undefined where there is no such norm or bias.
+struct NormWeights {
+  at::Tensor weight;  // [n] fp32
+  at::Tensor bias;    // [n] fp32
+};
+
+/// As AttentionTensors (layer_tensors_internal.h), with its shapes.
+struct AttentionWeights {
+  LinearWeights q;
+  LinearWeights k;
+  LinearWeights v;
+  LinearWeights o;
+};
+
+/// As LayerTensors, with its shapes.
 struct ResidentLayer {
-  at::Tensor input_norm;           // [D] fp32
-  at::Tensor post_attention_norm;  // [D] fp32
-  LinearWeights q;                 // [H * head_dim, D]
-  LinearWeights k;                 // [num_kv_heads * head_dim, D]
-  LinearWeights v;                 // [num_kv_heads * head_dim, D]
-  LinearWeights o;                 // [D, H * head_dim]
-  LinearWeights router;            // [E, D]; undefined in a dense layer
+  NormWeights input_norm;
+  NormWeights post_attention_norm;
+  AttentionWeights attention;
+  LinearWeights router;  // undefined in a dense layer
   std::vector<BlockWeights> experts;
   std::optional<BlockWeights> shared;
   std::optional<BlockWeights> dense;
@@ -44,7 +56,7 @@ struct ResidentLayer {
 /// fp32 once; matrices stay as they are on disk.
 struct ResidentWeights {
   at::Tensor embeddings;  // [V, D]
-  at::Tensor final_norm;  // [D] fp32
+  NormWeights final_norm;  // [D]
   LinearWeights lm_head;  // [V, D]
   std::vector<ResidentLayer> layers;
 };

@@ -45,6 +45,18 @@ absl::StatusOr<numerics::MatrixView> TensorBinder::RequireMatrix(
   return ViewRows(*tensor, 0, rows, cols);
 }
 
+absl::StatusOr<LinearTensors> TensorBinder::RequireLinear(
+    const std::string& prefix, std::int64_t rows, std::int64_t cols,
+    bool has_bias) const {
+  LinearTensors linear;
+  MOESCOPE_ASSIGN_OR_RETURN(linear.weight,
+                            RequireMatrix(prefix + ".weight", rows, cols));
+  if (has_bias) {
+    MOESCOPE_ASSIGN_OR_RETURN(linear.bias, Require(prefix + ".bias", {rows}));
+  }
+  return linear;
+}
+
 numerics::MatrixView ViewRows(const TensorEntry& tensor, std::int64_t offset,
                               std::int64_t rows, std::int64_t cols) {
   numerics::MatrixView view;

@@ -12,6 +12,7 @@
 #include "moescope/model/config.h"
 #include "moescope/model/safetensors.h"
 #include "moescope/numerics/matrix_view.h"
+#include "server/model/layer_tensors_internal.h"
 
 namespace moescope::model::internal {
 
@@ -37,6 +38,12 @@ class TensorBinder {
   absl::StatusOr<numerics::MatrixView> RequireMatrix(const std::string& name,
                                                      std::int64_t rows,
                                                      std::int64_t cols) const;
+
+  /// The matrix `prefix`.weight and, if `has_bias`, the vector `prefix`.bias.
+  absl::StatusOr<LinearTensors> RequireLinear(const std::string& prefix,
+                                              std::int64_t rows,
+                                              std::int64_t cols,
+                                              bool has_bias) const;
 
  private:
   const ModelConfig& config_;

@@ -188,16 +188,15 @@ TEST(CheckpointTest, KnowsTensorsByRole) {
   const internal::ModelTensors& tensors = (*checkpoint)->tensors_by_role();
 
   EXPECT_THAT(tensors.embeddings->shape, ElementsAre(128, 40));
-  EXPECT_EQ(tensors.lm_head->name, "lm_head.weight");
-  EXPECT_EQ(tensors.final_norm->name, "model.norm.weight");
+  EXPECT_FALSE(tensors.lm_head_is_embeddings);
+  EXPECT_EQ(tensors.final_norm.weight->name, "model.norm.weight");
   ASSERT_EQ(tensors.layers.size(), 2u);
-  EXPECT_THAT(tensors.layers[1].attention.q_weight->shape,
-              ElementsAre(64, 40));
-  EXPECT_THAT(tensors.layers[1].attention.k_weight->shape,
-              ElementsAre(32, 40));
-  EXPECT_THAT(tensors.layers[1].attention.o_weight->shape,
-              ElementsAre(40, 64));
-  EXPECT_EQ(tensors.layers[1].attention.q_bias, nullptr);
+  const internal::AttentionTensors& attention = tensors.layers[1].attention;
+  EXPECT_EQ(attention.q.weight.rows, 64);
+  EXPECT_EQ(attention.k.weight.rows, 32);
+  EXPECT_EQ(attention.o.weight.rows, 40);
+  EXPECT_EQ(attention.o.weight.cols, 64);
+  EXPECT_EQ(attention.q.bias, nullptr);
 }
 
 TEST(CheckpointTest, TiedEmbeddingsServeAsHead) {
@@ -210,8 +209,9 @@ TEST(CheckpointTest, TiedEmbeddingsServeAsHead) {
   const auto checkpoint = Checkpoint::Open(folder);
 
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
-  EXPECT_EQ((*checkpoint)->tensors_by_role().lm_head,
-            (*checkpoint)->tensors_by_role().embeddings);
+  const internal::ModelTensors& tensors = (*checkpoint)->tensors_by_role();
+  EXPECT_TRUE(tensors.lm_head_is_embeddings);
+  EXPECT_EQ(tensors.lm_head.weight.data, tensors.embeddings->data);
 }
 
 TEST(CheckpointTest, ReadsShardsTheTokenizerAndNothingElse) {

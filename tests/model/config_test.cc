@@ -49,9 +49,9 @@ TEST(ConfigTest, ReadsMixtral) {
   EXPECT_EQ(config->head_dim, 10);
   EXPECT_EQ(config->max_positions, 64);
   EXPECT_EQ(config->norm_epsilon, 1e-5);
-  EXPECT_EQ(config->rope_theta, 1e6);
-  EXPECT_EQ(config->sliding_window, std::nullopt);
-  EXPECT_FALSE(config->attention_bias);
+  EXPECT_EQ(config->rope.theta, 1e6);
+  EXPECT_EQ(config->layers[0].sliding_window, std::nullopt);
+  EXPECT_FALSE(config->qkv_bias);
   EXPECT_FALSE(config->tied_embeddings);
   EXPECT_EQ(config->num_experts, 8);
   EXPECT_EQ(config->expert_width, 28);
@@ -67,7 +67,7 @@ TEST(ConfigTest, ReadsASlidingWindowAndAHeadDim) {
   const auto config = ParseConfig(Testdata("fixtures/mixtral_swa/config.json"));
 
   ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(config->sliding_window, 6);
+  EXPECT_EQ(config->layers[0].sliding_window, 6);
   EXPECT_EQ(config->head_dim, 16);
   EXPECT_EQ(config->norm_epsilon, 0.001);
 }
@@ -119,7 +119,7 @@ TEST(ConfigTest, MistralWithoutTheKeyHasTheWindowOfItsClass) {
   const auto config = ParsePatched("mistral", R"({"sliding_window": null})");
 
   ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(config->sliding_window, 4096);
+  EXPECT_EQ(config->layers[0].sliding_window, 4096);
 }
 
 class BothSpellingsTest : public ::testing::TestWithParam<const char*> {};
@@ -140,8 +140,9 @@ TEST_P(BothSpellingsTest, GiveTheSameModel) {
   EXPECT_EQ(old_form->head_dim, new_form->head_dim);
   EXPECT_EQ(old_form->max_positions, new_form->max_positions);
   EXPECT_EQ(old_form->norm_epsilon, new_form->norm_epsilon);
-  EXPECT_EQ(old_form->rope_theta, new_form->rope_theta);
-  EXPECT_EQ(old_form->sliding_window, new_form->sliding_window);
+  EXPECT_EQ(old_form->rope.theta, new_form->rope.theta);
+  EXPECT_EQ(old_form->layers[0].sliding_window,
+            new_form->layers[0].sliding_window);
   EXPECT_EQ(old_form->tied_embeddings, new_form->tied_embeddings);
   EXPECT_EQ(old_form->num_experts, new_form->num_experts);
   EXPECT_EQ(old_form->expert_width, new_form->expert_width);
@@ -149,7 +150,7 @@ TEST_P(BothSpellingsTest, GiveTheSameModel) {
   EXPECT_EQ(old_form->router.experts_per_token,
             new_form->router.experts_per_token);
   EXPECT_EQ(old_form->router.renormalise, new_form->router.renormalise);
-  EXPECT_EQ(old_form->is_moe_layer, new_form->is_moe_layer);
+  EXPECT_EQ(old_form->MoeLayers(), new_form->MoeLayers());
 }
 
 INSTANTIATE_TEST_SUITE_P(Fixtures, BothSpellingsTest,

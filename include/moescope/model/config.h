@@ -10,7 +10,21 @@
 
 namespace moescope::model {
 
-enum class Activation { kSilu };
+/// act of a feed-forward block: h = act(gate_proj x) ⊙ up_proj x.
+enum class Activation {
+  kSilu,
+  /// x Φ(x), by erf.
+  kGelu,
+  /// gpt_oss: with g = min(gate_proj x + b, limit) and u = clamp(up_proj x + b,
+  /// ±limit): h = g σ(alpha g) ⊙ (u + 1). The activation is g σ(alpha g).
+  kClampedSwiglu,
+};
+
+/// How a norm maps one row x of width n; parameters are vectors [n].
+enum class NormKind {
+  kRms,    ///< x / sqrt(mean(x²) + epsilon) ⊙ weight
+  kLayer,  ///< (x - mean) / sqrt(var + epsilon) ⊙ weight (+ bias)
+};
 
 /// How a router turns logits [T, E] into chosen experts and weights. A family
 /// file fills it from config.json; `rule` names the row of the router table
@@ -20,6 +34,87 @@ struct RouterConfig {
   std::int64_t experts_per_token = 0;  ///< K
   bool renormalise = false;  ///< Divide the K weights by their sum.
   double scaling = 1.0;      ///< Factor on the weights.
+  /// Groups of E / num_groups neighbouring experts, of which `groups_kept`
+  /// stay eligible; 1: no groups.
+  std::int64_t num_groups = 1;
+  std::int64_t groups_kept = 1;
+  /// What experts of the other groups compare as: 0, or -infinity. Models in
+  /// the wild differ; it matters when choice values are negative.
+  bool masked_groups_are_zero = false;
+  double jitter = 0.0;  ///< sparsemixer's jitter_eps.
+  /// llama4: the weight multiplies the expert's input, not its output.
+  bool scales_input = false;
+};
+
+/// Rotary position embedding: angle of pair i at position p is
+/// p · inverse_frequency[i] after the scaling rule named by `kind`.
+struct RopeConfig {
+  /// "default", "linear", "dynamic", "yarn", "longrope", "llama3".
+  std::string kind = "default";
+  double theta = 10000.0;
+  /// Pairs are neighbours (2i, 2i+1), not (i, i + dim/2).
+  bool interleaved = false;
+  double factor = 1.0;
+  std::int64_t original_positions = 0;
+  double beta_fast = 32.0;  ///< yarn
+  double beta_slow = 1.0;   ///< yarn
+  bool truncate = true;     ///< yarn: round the ramp's ends to whole pairs.
+  double low_frequency_factor = 1.0;   ///< llama3
+  double high_frequency_factor = 4.0;  ///< llama3
+  std::vector<double> short_factors;   ///< longrope, one per pair.
+  std::vector<double> long_factors;
+  /// Factor on cosine and sine as the kind's rule gives it (for longrope up to
+  /// the original length).
+  double attention_factor = 1.0;
+  double long_attention_factor = 1.0;  ///< longrope, beyond it.
+};
+
+enum class AttentionKind {
+  kGrouped,  ///< Grouped queries; H query heads share num_kv_heads.
+  kLatent,   ///< Multi-head latent attention of DeepSeek-V2 and V3.
+  kMixture,  ///< jetmoe: a router chooses which query heads a token has.
+};
+
+/// Norms of queries and keys.
+enum class QueryKeyNorm {
+  kNone,
+  kPerHead,      ///< RMS norm of each head, before the rotation; weight [head_dim].
+  kFullWidth,    ///< RMS norm of all heads together; weight [H * head_dim].
+  kUnweighted,   ///< llama4: each head by its RMS, after the rotation.
+};
+
+/// What the attention of all layers has in common.
+struct AttentionConfig {
+  AttentionKind kind = AttentionKind::kGrouped;
+  QueryKeyNorm query_key_norm = QueryKeyNorm::kNone;
+  double query_key_norm_epsilon = 1e-5;
+  /// Factor on q·k; nullopt: 1 / sqrt(width of a query head).
+  std::optional<double> scale;
+  /// grok-1: scores become cap · tanh(score / cap) before the mask.
+  std::optional<double> score_cap;
+  /// q, k and v are clamped to ±clip (OLMoE, DBRX).
+  std::optional<double> clip_qkv;
+  bool sinks = false;  ///< gpt_oss: one more logit per head in the softmax.
+  /// kLatent; widths of a head. q_rank 0: queries without compression.
+  std::int64_t q_rank = 0;
+  std::int64_t kv_rank = 0;
+  std::int64_t nope_dim = 0;
+  std::int64_t rope_dim = 0;
+  std::int64_t value_dim = 0;
+  /// llama4, layers without rotation: q times
+  /// 1 + scale · log(floor((position + 1) / floor) + 1).
+  std::optional<double> temperature_scale;
+  double temperature_floor = 8192.0;
+};
+
+/// What differs from layer to layer.
+struct LayerConfig {
+  bool is_moe = false;
+  /// A token sees itself and the `sliding_window` - 1 before it.
+  std::optional<std::int64_t> sliding_window;
+  /// llama4: a token sees those of its own chunk of this many positions.
+  std::optional<std::int64_t> attention_chunk;
+  bool rotates = true;  ///< Whether rotary positions are applied.
 };
 
 /// What config.json says, in one spelling for all families. Shapes are checked
@@ -34,13 +129,19 @@ struct ModelConfig {
   std::int64_t num_kv_heads = 0;
   std::int64_t head_dim = 0;
   std::int64_t max_positions = 0;
+  NormKind norm = NormKind::kRms;
   double norm_epsilon = 1e-5;
-  double rope_theta = 10000.0;
-  /// A token sees itself and the `sliding_window` - 1 before it.
-  std::optional<std::int64_t> sliding_window;
-  bool attention_bias = false;
+  RopeConfig rope;
+  AttentionConfig attention;
+  /// Whether q, k and v, and the output projection have biases on disk.
+  bool qkv_bias = false;
+  bool output_bias = false;
   bool tied_embeddings = false;
+  double embedding_scale = 1.0;  ///< Factor on embeddings (Grok-1).
+  double logit_scale = 1.0;      ///< Factor on logits (Grok-1).
   Activation activation = Activation::kSilu;
+  double swiglu_limit = 7.0;    ///< kClampedSwiglu
+  double swiglu_alpha = 1.702;  ///< kClampedSwiglu
 
   std::int64_t num_experts = 0;  ///< E; 0 for a dense model.
   std::int64_t expert_width = 0;  ///< F of a routed expert.
@@ -48,10 +149,13 @@ struct ModelConfig {
   std::int64_t num_shared_experts = 0;
   std::int64_t shared_width = 0;  ///< F of the shared block (all together).
   RouterConfig router;
-  std::vector<bool> is_moe_layer;  ///< One per layer.
+  std::vector<LayerConfig> layers;  ///< L
 
   /// Numbers of the layers that have a router, rising.
   std::vector<std::int64_t> MoeLayers() const;
+  bool IsMoeLayer(std::int64_t layer) const {
+    return layers[static_cast<std::size_t>(layer)].is_moe;
+  }
 };
 
 /// Reads the text of a config.json.

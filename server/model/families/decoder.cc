@@ -116,26 +116,17 @@ absl::Status BindAttention(const TensorBinder& binder, const std::string& prefix
   const std::int64_t queries = config.num_heads * config.head_dim;
   const std::int64_t keys = config.num_kv_heads * config.head_dim;
   MOESCOPE_ASSIGN_OR_RETURN(
-      attention.q_weight,
-      binder.Require(prefix + "q_proj.weight", {queries, config.width}));
+      attention.q, binder.RequireLinear(prefix + "q_proj", queries,
+                                        config.width, config.qkv_bias));
   MOESCOPE_ASSIGN_OR_RETURN(
-      attention.k_weight,
-      binder.Require(prefix + "k_proj.weight", {keys, config.width}));
+      attention.k, binder.RequireLinear(prefix + "k_proj", keys, config.width,
+                                        config.qkv_bias));
   MOESCOPE_ASSIGN_OR_RETURN(
-      attention.v_weight,
-      binder.Require(prefix + "v_proj.weight", {keys, config.width}));
+      attention.v, binder.RequireLinear(prefix + "v_proj", keys, config.width,
+                                        config.qkv_bias));
   MOESCOPE_ASSIGN_OR_RETURN(
-      attention.o_weight,
-      binder.Require(prefix + "o_proj.weight", {config.width, queries}));
-  if (!config.attention_bias) return absl::OkStatus();
-  MOESCOPE_ASSIGN_OR_RETURN(attention.q_bias,
-                            binder.Require(prefix + "q_proj.bias", {queries}));
-  MOESCOPE_ASSIGN_OR_RETURN(attention.k_bias,
-                            binder.Require(prefix + "k_proj.bias", {keys}));
-  MOESCOPE_ASSIGN_OR_RETURN(attention.v_bias,
-                            binder.Require(prefix + "v_proj.bias", {keys}));
-  MOESCOPE_ASSIGN_OR_RETURN(
-      attention.o_bias, binder.Require(prefix + "o_proj.bias", {config.width}));
+      attention.o, binder.RequireLinear(prefix + "o_proj", config.width,
+                                        queries, config.output_bias));
   return absl::OkStatus();
 }
 
@@ -168,14 +159,16 @@ absl::Status ParseDecoder(const ConfigReader& json,
   MOESCOPE_RETURN_IF_ERROR(ParseHeads(json, defaults, config));
   MOESCOPE_ASSIGN_OR_RETURN(config.norm_epsilon,
                             json.PositiveReal("rms_norm_eps"));
-  MOESCOPE_ASSIGN_OR_RETURN(config.rope_theta,
+  MOESCOPE_ASSIGN_OR_RETURN(config.rope.theta,
                             ParseRopeTheta(json, defaults.rope_theta));
+  LayerConfig layer;
   MOESCOPE_ASSIGN_OR_RETURN(
-      config.sliding_window,
+      layer.sliding_window,
       json.OptionalInteger("sliding_window", kPositionRange));
   if (!json.Mentions("sliding_window")) {
-    config.sliding_window = defaults.sliding_window;
+    layer.sliding_window = defaults.sliding_window;
   }
+  config.layers.assign(static_cast<std::size_t>(config.num_layers), layer);
   MOESCOPE_ASSIGN_OR_RETURN(config.tied_embeddings,
                             json.BoolOr("tie_word_embeddings", false));
   config.activation = Activation::kSilu;
@@ -188,25 +181,27 @@ std::string LayerPrefix(std::int64_t layer) {
 
 absl::Status BindDecoder(const TensorBinder& binder, ModelTensors& tensors) {
   const ModelConfig& config = binder.config();
-  const std::vector<std::int64_t> table = {config.vocab_size, config.width};
   MOESCOPE_ASSIGN_OR_RETURN(
-      tensors.embeddings, binder.Require("model.embed_tokens.weight", table));
-  MOESCOPE_ASSIGN_OR_RETURN(tensors.final_norm,
-                            binder.Require("model.norm.weight", {config.width}));
-  tensors.lm_head = tensors.embeddings;
-  if (!config.tied_embeddings) {
-    MOESCOPE_ASSIGN_OR_RETURN(tensors.lm_head,
-                              binder.Require("lm_head.weight", table));
-  }
+      tensors.embeddings, binder.Require("model.embed_tokens.weight",
+                                         {config.vocab_size, config.width}));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      tensors.final_norm.weight,
+      binder.Require("model.norm.weight", {config.width}));
+  tensors.lm_head_is_embeddings = config.tied_embeddings;
+  MOESCOPE_ASSIGN_OR_RETURN(
+      tensors.lm_head.weight,
+      binder.RequireMatrix(config.tied_embeddings ? "model.embed_tokens.weight"
+                                                  : "lm_head.weight",
+                           config.vocab_size, config.width));
   tensors.layers.resize(static_cast<std::size_t>(config.num_layers));
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
     LayerTensors& layer = tensors.layers[static_cast<std::size_t>(i)];
     const std::string prefix = LayerPrefix(i);
     MOESCOPE_ASSIGN_OR_RETURN(
-        layer.input_norm,
+        layer.input_norm.weight,
         binder.Require(prefix + "input_layernorm.weight", {config.width}));
     MOESCOPE_ASSIGN_OR_RETURN(
-        layer.post_attention_norm,
+        layer.post_attention_norm.weight,
         binder.Require(prefix + "post_attention_layernorm.weight",
                        {config.width}));
     MOESCOPE_RETURN_IF_ERROR(

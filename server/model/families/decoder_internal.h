@@ -35,7 +35,7 @@ struct DecoderDefaults {
   std::optional<std::int64_t> sliding_window;
 };
 
-/// Everything of ModelConfig but the feed-forward part and is_moe_layer.
+/// Everything of ModelConfig but the feed-forward part; layers are dense.
 /// Refuses quantised weights, RoPE scaling and activations but SiLU.
 absl::Status ParseDecoder(const ConfigReader& json,
                           const DecoderDefaults& defaults, ModelConfig& config);

@@ -78,7 +78,8 @@ absl::Status ParseExperts(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(const std::int64_t every,
                             json.IntegerOr("moe_layer_freq", 1, kLayerRange));
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
-    config.is_moe_layer.push_back(i >= first_moe && i % every == 0);
+    config.layers[static_cast<std::size_t>(i)].is_moe =
+        i >= first_moe && i % every == 0;
   }
   return absl::OkStatus();
 }
@@ -86,8 +87,9 @@ absl::Status ParseExperts(const ConfigReader& json, ModelConfig& config) {
 absl::Status ParseDeepseek(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_RETURN_IF_ERROR(RefuseVersion2(json));
   MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, DecoderDefaults(), config));
-  MOESCOPE_ASSIGN_OR_RETURN(config.attention_bias,
+  MOESCOPE_ASSIGN_OR_RETURN(config.qkv_bias,
                             json.BoolOr("attention_bias", false));
+  config.output_bias = config.qkv_bias;
   MOESCOPE_ASSIGN_OR_RETURN(config.dense_width,
                             json.Integer("intermediate_size",
                                          kFeedForwardRange));
@@ -98,8 +100,9 @@ absl::Status BindMoeLayer(const TensorBinder& binder, const std::string& block,
                           LayerTensors& layer) {
   const ModelConfig& config = binder.config();
   MOESCOPE_ASSIGN_OR_RETURN(
-      layer.router, binder.Require(block + "gate.weight",
-                                   {config.num_experts, config.width}));
+      layer.router.weight,
+      binder.RequireMatrix(block + "gate.weight", config.num_experts,
+                           config.width));
   MOESCOPE_ASSIGN_OR_RETURN(
       layer.experts, BindExperts(binder, block + "experts.", kPlainNames));
   if (config.num_shared_experts == 0) return absl::OkStatus();
@@ -115,7 +118,7 @@ absl::Status BindDeepseek(const TensorBinder& binder, ModelTensors& tensors) {
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
     LayerTensors& layer = tensors.layers[static_cast<std::size_t>(i)];
     const std::string block = LayerPrefix(i) + "mlp.";
-    if (config.is_moe_layer[static_cast<std::size_t>(i)]) {
+    if (config.IsMoeLayer(i)) {
       MOESCOPE_RETURN_IF_ERROR(BindMoeLayer(binder, block, layer));
     } else {
       MOESCOPE_ASSIGN_OR_RETURN(

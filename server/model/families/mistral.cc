@@ -23,8 +23,6 @@ absl::Status ParseMistral(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(config.dense_width,
                             json.Integer("intermediate_size",
                                          kFeedForwardRange));
-  config.is_moe_layer.assign(static_cast<std::size_t>(config.num_layers),
-                             false);
   return absl::OkStatus();
 }
 

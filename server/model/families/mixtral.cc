@@ -26,7 +26,7 @@ absl::Status ParseMixtral(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(
       config.router.experts_per_token,
       json.Integer("num_experts_per_tok", {1, config.num_experts}));
-  config.is_moe_layer.assign(static_cast<std::size_t>(config.num_layers), true);
+  for (LayerConfig& layer : config.layers) layer.is_moe = true;
   return absl::OkStatus();
 }
 
@@ -39,8 +39,9 @@ absl::Status BindMixtral(const TensorBinder& binder, ModelTensors& tensors) {
     const std::string block =
         LayerPrefix(i) + (fused ? "mlp." : "block_sparse_moe.");
     MOESCOPE_ASSIGN_OR_RETURN(
-        layer.router, binder.Require(block + "gate.weight",
-                                     {config.num_experts, config.width}));
+        layer.router.weight,
+        binder.RequireMatrix(block + "gate.weight", config.num_experts,
+                             config.width));
     MOESCOPE_ASSIGN_OR_RETURN(
         layer.experts,
         fused ? BindFusedExperts(binder, block + "experts.")
