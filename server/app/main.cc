@@ -3,7 +3,7 @@
 #include <iostream>
 
 #include "moescope/app/config.h"
-#include "server/app/blas_restart_internal.h"
+#include "moescope/base/blas_restart.h"
 #include "server/app/server_process_internal.h"
 
 namespace {
@@ -25,7 +25,7 @@ int main(int argc, char** argv) {
   if (line.exit_status.has_value()) {
     return *line.exit_status;
   }
-  moescope::internal::RestartWithFittingBlas(argv);
+  moescope::RestartWithFittingBlas(argv);
   ReturnLargeBlocks();
   moescope::internal::BlockEndingSignals();
   return moescope::internal::RunServer(line.config);

@@ -1,6 +1,6 @@
 #pragma once
 
-namespace moescope::internal {
+namespace moescope {
 
 /// OpenBLAS reads its environment when it is loaded, before main. So where the
 /// environment does not say which kernels and how many threads, this sets it to
@@ -10,4 +10,4 @@ namespace moescope::internal {
 /// Threads: call before any is started.
 void RestartWithFittingBlas(char** argv);
 
-}  // namespace moescope::internal
+}  // namespace moescope

@@ -1,4 +1,4 @@
-#include "server/app/blas_restart_internal.h"
+#include "moescope/base/blas_restart.h"
 
 #include <unistd.h>
 
@@ -10,7 +10,7 @@
 #include "moescope/base/blas_core.h"
 #include "moescope/base/log.h"
 
-namespace moescope::internal {
+namespace moescope {
 namespace {
 
 constexpr char kGuard[] = "MOESCOPE_BLAS_RESTARTED";
@@ -55,4 +55,4 @@ void RestartWithFittingBlas(char** argv) {
   ::unsetenv(kGuard);
 }
 
-}  // namespace moescope::internal
+}  // namespace moescope
