@@ -1,0 +1,116 @@
+// What tests/testdata/make_checkpoint writes is what the families read.
+
+#include <sys/wait.h>
+
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "moescope/model/checkpoint.h"
+#include "server/model/families/family_internal.h"
+#include "tests/model/scratch_folder.h"
+
+namespace moescope::model {
+namespace {
+
+// Runs the tool; returns its exit status.
+int Make(const std::string& arguments) {
+  const std::string command = MOESCOPE_PYTHON
+      " -B " MOESCOPE_SOURCE_DIR "/tests/testdata/make_checkpoint " +
+      arguments + " >/dev/null 2>&1";
+  const int status = std::system(command.c_str());
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+std::vector<std::string> FamilyNames() {
+  std::vector<std::string> names;
+  for (const internal::Family& family : internal::Families()) {
+    names.push_back(family.name);
+  }
+  return names;
+}
+
+std::string BytesOf(const Checkpoint& checkpoint, const std::string& name) {
+  const TensorEntry* tensor = checkpoint.FindTensor(name);
+  if (tensor == nullptr) return "no tensor " + name;
+  return {reinterpret_cast<const char*>(tensor->data),
+          static_cast<std::size_t>(tensor->size_bytes)};
+}
+
+class MadeCheckpointTest : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(MadeCheckpointTest, OpensAsItsFamily) {
+  const ScratchFolder scratch;
+  ASSERT_EQ(Make("--family " + GetParam() + " --out " + scratch.path()), 0);
+
+  const auto checkpoint = Checkpoint::Open(scratch.path());
+
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_EQ((*checkpoint)->config().family, GetParam());
+  EXPECT_EQ((*checkpoint)->dtype(), "BF16");
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, MadeCheckpointTest,
+                         ::testing::ValuesIn(FamilyNames()),
+                         [](const auto& family) { return family.param; });
+
+TEST(MakeCheckpointTest, HasTheDimensionsAskedFor) {
+  const ScratchFolder scratch;
+  ASSERT_EQ(Make("--family mixtral --layers 3 --experts 5 --hidden 48 "
+                 "--expert-width 20 --top-k 3 --dtype f16 --out " +
+                 scratch.path()),
+            0);
+
+  const auto checkpoint = Checkpoint::Open(scratch.path());
+
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const ModelConfig& config = (*checkpoint)->config();
+  EXPECT_EQ(config.num_layers, 3);
+  EXPECT_EQ(config.num_experts, 5);
+  EXPECT_EQ(config.width, 48);
+  EXPECT_EQ(config.expert_width, 20);
+  EXPECT_EQ(config.router.experts_per_token, 3);
+  EXPECT_EQ((*checkpoint)->dtype(), "F16");
+}
+
+TEST(MakeCheckpointTest, HasTheSameValuesInShardsAsInOneFile) {
+  const ScratchFolder scratch;
+  const std::string arguments = "--family mixtral --seed 7 --out ";
+  ASSERT_EQ(Make(arguments + scratch / "whole"), 0);
+  ASSERT_EQ(Make(arguments + scratch / "cut --shard-bytes 20000"), 0);
+
+  const auto whole = Checkpoint::Open(scratch / "whole");
+  const auto cut = Checkpoint::Open(scratch / "cut");
+
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  ASSERT_TRUE(cut.ok()) << cut.status();
+  EXPECT_FALSE(std::filesystem::exists(scratch / "cut/model.safetensors"));
+  const std::string name =
+      "model.layers.1.block_sparse_moe.experts.6.w2.weight";
+  EXPECT_EQ(BytesOf(**whole, name).size(), 32U * 24U * 2U);
+  EXPECT_EQ(BytesOf(**whole, name), BytesOf(**cut, name));
+}
+
+TEST(MakeCheckpointTest, WritesExpertsInOneTensorWhenAsked) {
+  const ScratchFolder scratch;
+  ASSERT_EQ(Make("--family mixtral --fused --out " + scratch.path()), 0);
+
+  const auto checkpoint = Checkpoint::Open(scratch.path());
+
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_NE((*checkpoint)->FindTensor("model.layers.0.mlp.experts.gate_up_proj"),
+            nullptr);
+}
+
+TEST(MakeCheckpointTest, RefusesAFormThatTheFamilyDoesNotHave) {
+  const ScratchFolder scratch;
+
+  EXPECT_EQ(Make("--family mistral --fused --out " + scratch / "a"), 2);
+  EXPECT_EQ(Make("--family mixtral --dtype fp8 --out " + scratch / "b"), 2);
+}
+
+}  // namespace
+}  // namespace moescope::model
