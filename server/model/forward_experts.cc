@@ -43,27 +43,15 @@ Block MakeBlock(const PassResources& pass, const ExpertTask& task,
   return block;
 }
 
-// One expert on all rows of the block.
-absl::Status RunOnAll(const PassResources& pass, const ExpertTask& task,
-                      const Block& block, std::int64_t expert,
-                      const at::Tensor& slots) {
-  const auto index = static_cast<std::size_t>(expert);
-  const BlockWeights& weights = task.weights->experts[index];
-  const auto activation = pass.buffers.Take(block.rows, weights.gate.size(0));
-  const auto output = pass.buffers.Take(block.rows, weights.gate.size(1));
-  MOESCOPE_RETURN_IF_ERROR(
-      FeedForward(pass, task.moe_input.narrow(0, block.begin, block.rows),
-                  weights, *activation, *output));
-  MOESCOPE_RETURN_IF_ERROR(task.observer->OnExpertRows(
-      {task.layer, expert, block.begin, activation->narrow(0, 0, block.tokens),
-       output->narrow(0, 0, block.tokens)}));
-  const Choices& chosen = block.by_expert[index];
-  if (slots.defined() && !chosen.rows.empty()) {
-    slots.index_copy_(
-        0, CopyToDevice(chosen.slots, pass.device),
-        output->index_select(0, CopyToDevice(chosen.rows, pass.device)));
-  }
-  return absl::OkStatus();
+// Rows of `x` times the weight of the choice that each stands for.
+void ScaleRows(const PassResources& pass, const ExpertTask& task,
+               const Block& block, const Choices& chosen,
+               const at::Tensor& x) {
+  const at::Tensor weights =
+      task.topk_weights.narrow(0, block.begin, block.rows)
+          .reshape({-1})
+          .index_select(0, CopyToDevice(chosen.slots, pass.device));
+  x.mul_(weights.unsqueeze(1));
 }
 
 // One expert on the rows of the block that chose it.
@@ -76,19 +64,48 @@ absl::Status RunOnChosen(const PassResources& pass, const ExpertTask& task,
     return absl::OkStatus();
   }
   const BlockWeights& weights = task.weights->experts[index];
-  const std::int64_t width = weights.gate.size(1);
+  const std::int64_t width = task.moe_input.size(1);
   const auto count = static_cast<std::int64_t>(chosen.rows.size());
   const std::int64_t rows = RoundUp(count, pass.shape.tile_rows);
   const auto input = pass.buffers.Take(rows, width);
   const auto output = pass.buffers.Take(rows, width);
-  input->narrow(0, 0, count)
-      .copy_(task.moe_input.narrow(0, block.begin, block.rows)
+  const at::Tensor real = input->narrow(0, 0, count);
+  real.copy_(task.moe_input.narrow(0, block.begin, block.rows)
                  .index_select(0, CopyToDevice(chosen.rows, pass.device)));
+  if (task.config->router.scales_input) {
+    ScaleRows(pass, task, block, chosen, real);
+  }
   input->narrow(0, count, rows - count).zero_();
-  MOESCOPE_RETURN_IF_ERROR(
-      FeedForward(pass, *input, weights, at::Tensor(), *output));
+  MOESCOPE_RETURN_IF_ERROR(FeedForward(pass, *task.config, *input, weights,
+                                       at::Tensor(), *output));
   slots.index_copy_(0, CopyToDevice(chosen.slots, pass.device),
                     output->narrow(0, 0, count));
+  return absl::OkStatus();
+}
+
+// One expert on all rows of the block.
+absl::Status RunOnAll(const PassResources& pass, const ExpertTask& task,
+                      const Block& block, std::int64_t expert,
+                      const at::Tensor& slots) {
+  const auto index = static_cast<std::size_t>(expert);
+  const BlockWeights& weights = task.weights->experts[index];
+  const auto activation = pass.buffers.Take(block.rows, weights.gate.size(0));
+  const auto output = pass.buffers.Take(block.rows, task.moe_input.size(1));
+  MOESCOPE_RETURN_IF_ERROR(
+      FeedForward(pass, *task.config,
+                  task.moe_input.narrow(0, block.begin, block.rows), weights,
+                  *activation, *output));
+  MOESCOPE_RETURN_IF_ERROR(task.observer->OnExpertRows(
+      {task.layer, expert, block.begin, activation->narrow(0, 0, block.tokens),
+       output->narrow(0, 0, block.tokens)}));
+  const Choices& chosen = block.by_expert[index];
+  if (!slots.defined() || chosen.rows.empty()) return absl::OkStatus();
+  if (task.config->router.scales_input) {
+    return RunOnChosen(pass, task, block, expert, slots);
+  }
+  slots.index_copy_(
+      0, CopyToDevice(chosen.slots, pass.device),
+      output->index_select(0, CopyToDevice(chosen.rows, pass.device)));
   return absl::OkStatus();
 }
 
@@ -105,9 +122,15 @@ absl::Status Combine(const PassResources& pass, const ExpertTask& task,
             .view({tile, per_token, routed.size(1)});
     const std::int64_t row = block.begin + t * tile;
     const at::Tensor weights = task.topk_weights.narrow(0, row, tile);
-    at::Tensor sum = outputs.select(1, 0) * weights.narrow(1, 0, 1);
+    const auto term = [&](std::int64_t j) {
+      const at::Tensor output = outputs.select(1, j);
+      return task.config->router.scales_input
+                 ? output.clone()
+                 : output * weights.narrow(1, j, 1);
+    };
+    at::Tensor sum = term(0);
     for (std::int64_t j = 1; j < per_token; ++j) {
-      sum.add_(outputs.select(1, j) * weights.narrow(1, j, 1));
+      sum.add_(term(j));
     }
     routed.narrow(0, row, tile).copy_(sum);
     return absl::OkStatus();

@@ -16,6 +16,7 @@ namespace moescope::model::internal {
 /// The routed experts of one layer for a whole batch of T tokens.
 struct ExpertTask {
   std::int64_t layer = 0;
+  const ModelConfig* config = nullptr;
   const ResidentLayer* weights = nullptr;
   std::int64_t num_tokens = 0;    // T
   at::Tensor moe_input;           // [R, D]; R = T in whole tiles
@@ -27,7 +28,9 @@ struct ExpertTask {
 
 /// Evaluates the experts block of rows by block of rows and writes the weighted
 /// sums, added in the order j = 0 … K-1 of the choices, to `routed` [R, D]
-/// unless that is undefined. Holds outputs per choice for one block alone.
+/// unless that is undefined. Where the router scales the experts' input, the
+/// sum is that of the outputs for the scaled input, and what the observer sees
+/// is for the input as it is. Holds outputs per choice for one block alone.
 absl::Status RunExperts(const PassResources& pass, const ExpertTask& task,
                         const at::Tensor& routed);
 

@@ -50,6 +50,36 @@ class WidenedSlice {
   const BufferPool::Lease down_;
 };
 
+// Adds to each row of `x` [size, 64] its element of `bias` from `begin` on.
+void AddNeuronBias(const at::Tensor& x, const at::Tensor& bias,
+                   std::int64_t begin) {
+  if (bias.defined()) x.add_(bias.narrow(0, begin, x.size(0)).unsqueeze(1));
+}
+
+// gate becomes act(gate).
+void Activate(const ModelConfig& config, at::Tensor& gate) {
+  switch (config.activation) {
+    case Activation::kSilu:
+      at::silu_(gate);
+      return;
+    case Activation::kGelu: {
+      constexpr double kInverseSqrt2 = 0.70710678118654752440;
+      gate.mul_(at::erf(gate * kInverseSqrt2).add_(1.0).mul_(0.5));
+      return;
+    }
+    case Activation::kClampedSwiglu:
+      gate.clamp_max_(config.swiglu_limit);
+      gate.mul_(at::sigmoid(gate * config.swiglu_alpha));
+      return;
+  }
+}
+
+// What act(gate) is multiplied with, made of up in place.
+void PrepareUp(const ModelConfig& config, at::Tensor& up) {
+  if (config.activation != Activation::kClampedSwiglu) return;
+  up.clamp_(-config.swiglu_limit, config.swiglu_limit).add_(1.0);
+}
+
 }  // namespace
 
 TileShape TileShapeFor(c10::Device device) {
@@ -130,8 +160,8 @@ absl::Status Linear(const PassResources& pass, const at::Tensor& x,
       });
 }
 
-absl::Status FeedForward(const PassResources& pass, const at::Tensor& x,
-                         const BlockWeights& weights,
+absl::Status FeedForward(const PassResources& pass, const ModelConfig& config,
+                         const at::Tensor& x, const BlockWeights& weights,
                          const at::Tensor& activation, const at::Tensor& out) {
   const std::int64_t neurons = weights.gate.size(0);
   const std::int64_t width = weights.gate.size(1);
@@ -153,13 +183,16 @@ absl::Status FeedForward(const PassResources& pass, const at::Tensor& x,
       at::Tensor gate = *acted;
       at::Tensor hidden = *gated;
       at::mm_out(gate, widened.gate(), tokens);
-      at::silu_(gate);
+      AddNeuronBias(gate, weights.gate_bias, begin);
+      Activate(config, gate);
       if (activation.defined()) {
         activation.narrow(0, t * tile, tile)
             .narrow(1, begin, size)
             .copy_(gate.t());
       }
       at::mm_out(hidden, widened.up(), tokens);
+      AddNeuronBias(hidden, weights.up_bias, begin);
+      PrepareUp(config, hidden);
       hidden.mul_(gate);
       at::Tensor sum = sums->narrow(0, t * width, width);  // [D, 64]
       if (begin == 0) {
@@ -171,7 +204,9 @@ absl::Status FeedForward(const PassResources& pass, const at::Tensor& x,
     }));
   }
   return pass.Parallel(tiles, [&](std::int64_t t) {
-    out.narrow(0, t * tile, tile).copy_(sums->narrow(0, t * width, width).t());
+    const at::Tensor target = out.narrow(0, t * tile, tile);
+    target.copy_(sums->narrow(0, t * width, width).t());
+    if (weights.down_bias.defined()) target.add_(weights.down_bias);
     return absl::OkStatus();
   });
 }
@@ -180,6 +215,13 @@ at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight,
                    double epsilon) {
   const at::Tensor mean_square = x.square().mean(-1, /*keepdim=*/true);
   return x * at::rsqrt(mean_square + epsilon) * weight;
+}
+
+at::Tensor LayerNorm(const at::Tensor& x, const NormWeights& norm,
+                     double epsilon) {
+  const at::Tensor centred = x - x.mean(-1, /*keepdim=*/true);
+  const at::Tensor scaled = RmsNorm(centred, norm.weight, epsilon);
+  return norm.bias.defined() ? scaled + norm.bias : scaled;
 }
 
 }  // namespace moescope::model::internal

@@ -13,6 +13,7 @@
 #include "moescope/base/mutex.h"
 #include "moescope/base/run_context.h"
 #include "moescope/base/thread_pool.h"
+#include "moescope/model/config.h"
 
 namespace moescope::model::internal {
 
@@ -87,14 +88,20 @@ absl::Status Linear(const PassResources& pass, const at::Tensor& x,
                     const LinearWeights& weights, const at::Tensor& out);
 
 /// out = down (act(gate x) ⊙ up x), neurons summed slice by slice in rising
-/// order. `activation` [R, F] receives act(gate x) if it is defined. `x` and
-/// `out` [R, D]; R is a multiple of the tile. act is SiLU.
-absl::Status FeedForward(const PassResources& pass, const at::Tensor& x,
-                         const BlockWeights& weights,
+/// order; each map adds its bias where it has one, and act is the config's (with
+/// what it does to up x). `activation` [R, F] receives act(gate x) if it is
+/// defined. `x` and `out` [R, D]; R is a multiple of the tile.
+absl::Status FeedForward(const PassResources& pass, const ModelConfig& config,
+                         const at::Tensor& x, const BlockWeights& weights,
                          const at::Tensor& activation, const at::Tensor& out);
 
 /// Row-wise x / sqrt(mean(x²) + epsilon) ⊙ weight in fp32, one tile.
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight,
                    double epsilon);
+
+/// Row-wise (x - mean) / sqrt(var + epsilon) ⊙ weight (+ bias where that is
+/// defined) in fp32, one tile; var divides by the width.
+at::Tensor LayerNorm(const at::Tensor& x, const NormWeights& norm,
+                     double epsilon);
 
 }  // namespace moescope::model::internal

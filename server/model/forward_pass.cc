@@ -74,11 +74,16 @@ class Pass {
   }
 
   template <typename Body>
-  absl::Status ForTiles(const Body& body) const {
-    return pass_.Parallel(rows_ / pass_.shape.tile_rows, [&](std::int64_t t) {
+  absl::Status ForTiles(std::int64_t rows, const Body& body) const {
+    return pass_.Parallel(rows / pass_.shape.tile_rows, [&](std::int64_t t) {
       body(t);
       return absl::OkStatus();
     });
+  }
+
+  template <typename Body>
+  absl::Status ForTiles(const Body& body) const {
+    return ForTiles(rows_, body);
   }
 
   absl::Status Embed() {
@@ -88,21 +93,35 @@ class Pass {
     MOESCOPE_RETURN_IF_ERROR(ForTiles([&](std::int64_t t) {
       Tile(*residual_, t)
           .copy_(model_.weights.embeddings.index_select(0, Tile(index, t)));
+      if (config_.embedding_scale != 1.0) {
+        Tile(*residual_, t).mul_(config_.embedding_scale);
+      }
     }));
     residual_->narrow(0, tokens_, rows_ - tokens_).zero_();
     return absl::OkStatus();
   }
 
-  absl::Status Normalise(const NormWeights& norm, const at::Tensor& out) {
+  at::Tensor Normalised(const NormWeights& norm, const at::Tensor& x,
+                        double epsilon) const {
+    return config_.norm == NormKind::kLayer ? LayerNorm(x, norm, epsilon)
+                                            : RmsNorm(x, norm.weight, epsilon);
+  }
+
+  absl::Status Normalise(const NormWeights& norm, double epsilon,
+                         const at::Tensor& out) {
     return ForTiles([&](std::int64_t t) {
-      Tile(out, t).copy_(
-          RmsNorm(Tile(*residual_, t), norm.weight, config_.norm_epsilon));
+      Tile(out, t).copy_(Normalised(norm, Tile(*residual_, t), epsilon));
     });
   }
 
-  absl::Status AddToResidual(const at::Tensor& x) {
-    return ForTiles(
-        [&](std::int64_t t) { Tile(*residual_, t).add_(Tile(x, t)); });
+  // Adds `x`, through `norm` where the family has one there.
+  absl::Status AddToResidual(const at::Tensor& x, const NormWeights& norm) {
+    return ForTiles([&](std::int64_t t) {
+      Tile(*residual_, t)
+          .add_(norm.weight.defined()
+                    ? Normalised(norm, Tile(x, t), config_.norm_epsilon)
+                    : Tile(x, t));
+    });
   }
 
   absl::Status AddAttention(std::int64_t layer) {
@@ -113,7 +132,8 @@ class Pass {
     const auto k = pass_.buffers.Take(rows_, config_.num_kv_heads * dim);
     const auto v = pass_.buffers.Take(rows_, config_.num_kv_heads * dim);
     const auto mixed = pass_.buffers.Take(rows_, config_.num_heads * dim);
-    MOESCOPE_RETURN_IF_ERROR(Normalise(weights.input_norm, *hidden));
+    MOESCOPE_RETURN_IF_ERROR(
+        Normalise(weights.input_norm, config_.norm_epsilon, *hidden));
     MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *hidden, weights.attention.q, *q));
     MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *hidden, weights.attention.k, *k));
     MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *hidden, weights.attention.v, *v));
@@ -122,13 +142,14 @@ class Pass {
     MOESCOPE_RETURN_IF_ERROR(
         Attention(pass_, batch_.lengths, config_, layer, *q, *k, *v, *mixed));
     MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *mixed, weights.attention.o, *hidden));
-    return AddToResidual(*hidden);
+    return AddToResidual(*hidden, weights.attention_out_norm);
   }
 
   absl::Status AddFeedForward(std::int64_t layer) {
     const ResidentLayer& weights = Weights(layer);
     const auto input = pass_.buffers.Take(rows_, config_.width);
-    MOESCOPE_RETURN_IF_ERROR(Normalise(weights.post_attention_norm, *input));
+    MOESCOPE_RETURN_IF_ERROR(
+        Normalise(weights.post_attention_norm, config_.norm_epsilon, *input));
     const bool is_moe = weights.router.weight.defined();
     return is_moe ? AddExperts(layer, *input) : AddDense(layer, *input);
   }
@@ -139,8 +160,10 @@ class Pass {
     }
     const auto block = pass_.buffers.Take(rows_, config_.width);
     MOESCOPE_RETURN_IF_ERROR(
-        FeedForward(pass_, input, *Weights(layer).dense, at::Tensor(), *block));
-    MOESCOPE_RETURN_IF_ERROR(AddToResidual(*block));
+        FeedForward(pass_, config_, input, *Weights(layer).dense, at::Tensor(),
+                    *block));
+    MOESCOPE_RETURN_IF_ERROR(
+        AddToResidual(*block, Weights(layer).block_out_norm));
     LayerOutput output;
     output.layer = layer;
     output.block_output = Real(*block);
@@ -164,6 +187,7 @@ class Pass {
     }
     ExpertTask task;
     task.layer = layer;
+    task.config = &config_;
     task.weights = &weights;
     task.num_tokens = tokens_;
     task.moe_input = input;
@@ -185,23 +209,43 @@ class Pass {
     LayerOutput output;
     output.layer = layer;
     output.routed_output = Real(routed);
-    const std::optional<BlockWeights>& shared_weights = Weights(layer).shared;
-    if (!shared_weights) {
-      MOESCOPE_RETURN_IF_ERROR(AddToResidual(routed));
-      output.block_output = output.routed_output;
-      return Show(output);
+    const ResidentLayer& weights = Weights(layer);
+    const bool has_shared = weights.shared.has_value();
+    const bool adds = has_shared || weights.block_bias.defined();
+    const auto shared = pass_.buffers.Take(has_shared ? rows_ : 0,
+                                           config_.width);
+    const auto sum = pass_.buffers.Take(adds ? rows_ : 0, config_.width);
+    if (has_shared) {
+      MOESCOPE_RETURN_IF_ERROR(RunShared(weights, input, *shared));
+      output.shared_output = Real(*shared);
     }
-    const auto shared = pass_.buffers.Take(rows_, config_.width);
-    const auto block = pass_.buffers.Take(rows_, config_.width);
-    MOESCOPE_RETURN_IF_ERROR(
-        FeedForward(pass_, input, *shared_weights, at::Tensor(), *shared));
-    MOESCOPE_RETURN_IF_ERROR(ForTiles([&](std::int64_t t) {
-      Tile(*block, t).copy_(Tile(routed, t) + Tile(*shared, t));
-    }));
-    MOESCOPE_RETURN_IF_ERROR(AddToResidual(*block));
-    output.shared_output = Real(*shared);
-    output.block_output = Real(*block);
+    if (adds) {
+      MOESCOPE_RETURN_IF_ERROR(ForTiles([&](std::int64_t t) {
+        const at::Tensor tile = Tile(*sum, t);
+        tile.copy_(Tile(routed, t));
+        if (has_shared) tile.add_(Tile(*shared, t));
+        if (weights.block_bias.defined()) tile.add_(weights.block_bias);
+      }));
+    }
+    const at::Tensor block = adds ? *sum : routed;
+    MOESCOPE_RETURN_IF_ERROR(AddToResidual(block, weights.block_out_norm));
+    output.block_output = Real(block);
     return Show(output);
+  }
+
+  // The shared block's output, times σ(shared_gate · x) where there is such a
+  // gate. That product is a sum per row: a library product with one output
+  // need not treat all rows alike.
+  absl::Status RunShared(const ResidentLayer& weights, const at::Tensor& input,
+                         const at::Tensor& out) {
+    MOESCOPE_RETURN_IF_ERROR(FeedForward(pass_, config_, input,
+                                         *weights.shared, at::Tensor(), out));
+    if (!weights.shared_gate.defined()) return absl::OkStatus();
+    return ForTiles([&](std::int64_t t) {
+      const at::Tensor open = at::sigmoid(
+          (Tile(input, t) * weights.shared_gate).sum(-1, /*keepdim=*/true));
+      Tile(out, t).mul_(open);
+    });
   }
 
   absl::Status Route(const ResidentLayer& weights, const at::Tensor& input,
@@ -236,7 +280,9 @@ class Pass {
 
   absl::Status ShowLogits() {
     const auto hidden = pass_.buffers.Take(rows_, config_.width);
-    MOESCOPE_RETURN_IF_ERROR(Normalise(model_.weights.final_norm, *hidden));
+    MOESCOPE_RETURN_IF_ERROR(Normalise(
+        model_.weights.final_norm,
+        config_.final_norm_epsilon.value_or(config_.norm_epsilon), *hidden));
     for (std::int64_t begin = 0; begin < tokens_;
          begin += pass_.shape.block_rows) {
       const std::int64_t count =
@@ -245,6 +291,11 @@ class Pass {
       const auto logits = pass_.buffers.Take(rows, config_.vocab_size);
       MOESCOPE_RETURN_IF_ERROR(Linear(pass_, hidden->narrow(0, begin, rows),
                                       model_.weights.lm_head, *logits));
+      if (config_.logit_scale != 1.0) {
+        MOESCOPE_RETURN_IF_ERROR(ForTiles(rows, [&](std::int64_t t) {
+          Tile(*logits, t).mul_(config_.logit_scale);
+        }));
+      }
       MOESCOPE_RETURN_IF_ERROR(
           observer_.OnLogitRows({begin, logits->narrow(0, 0, count)}));
     }

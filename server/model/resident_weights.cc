@@ -36,11 +36,16 @@ std::int64_t Bytes(const ExpertWeights& weights) {
 std::int64_t Bytes(const LayerTensors& layer) {
   const AttentionTensors& a = layer.attention;
   std::int64_t bytes = Bytes(layer.input_norm) +
-                       Bytes(layer.post_attention_norm) + Bytes(a.q) +
-                       Bytes(a.k) + Bytes(a.v) + Bytes(a.o) +
-                       Bytes(layer.router);
+                       Bytes(layer.post_attention_norm) +
+                       Bytes(layer.attention_out_norm) +
+                       Bytes(layer.block_out_norm) + Bytes(a.q) + Bytes(a.k) +
+                       Bytes(a.v) + Bytes(a.o) + Bytes(layer.router) +
+                       Bytes(layer.shared_gate) + Bytes(layer.block_bias);
   for (const ExpertWeights& expert : layer.experts) {
     bytes += Bytes(expert);
+  }
+  for (const ExpertBiases& biases : layer.expert_biases) {
+    bytes += Bytes(biases.gate) + Bytes(biases.up) + Bytes(biases.down);
   }
   bytes += layer.shared ? Bytes(*layer.shared) : 0;
   bytes += layer.dense ? Bytes(*layer.dense) : 0;
@@ -76,7 +81,25 @@ class Loader {
   BlockWeights Block(const ExpertWeights& weights) const {
     return {MakeResident(weights[Projection::kGate], checkpoint_, device_),
             MakeResident(weights[Projection::kUp], checkpoint_, device_),
-            MakeResident(weights[Projection::kDown], checkpoint_, device_)};
+            MakeResident(weights[Projection::kDown], checkpoint_, device_),
+            at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+
+  // One row as a vector; `view` may be strided.
+  at::Tensor Row(const numerics::MatrixView& view) const {
+    return MakeResident(view, checkpoint_, device_)
+        .to(at::kFloat)
+        .contiguous()
+        .view({view.cols});
+  }
+
+  BlockWeights Block(const ExpertWeights& weights,
+                     const ExpertBiases& biases) const {
+    BlockWeights block = Block(weights);
+    block.gate_bias = Row(biases.gate);
+    block.up_bias = Row(biases.up);
+    block.down_bias = Row(biases.down);
+    return block;
   }
 
   ResidentLayer Layer(const LayerTensors& tensors) const {
@@ -84,15 +107,24 @@ class Loader {
     ResidentLayer layer;
     layer.input_norm = Norm(tensors.input_norm);
     layer.post_attention_norm = Norm(tensors.post_attention_norm);
+    layer.attention_out_norm = Norm(tensors.attention_out_norm);
+    layer.block_out_norm = Norm(tensors.block_out_norm);
     layer.attention = {Linear(a.q), Linear(a.k), Linear(a.v), Linear(a.o)};
     layer.router = Linear(tensors.router);
     layer.experts.reserve(tensors.experts.size());
-    for (const ExpertWeights& expert : tensors.experts) {
-      layer.experts.push_back(Block(expert));
+    for (std::size_t e = 0; e < tensors.experts.size(); ++e) {
+      layer.experts.push_back(
+          tensors.expert_biases.empty()
+              ? Block(tensors.experts[e])
+              : Block(tensors.experts[e], tensors.expert_biases[e]));
     }
     if (tensors.shared) {
       layer.shared = Block(*tensors.shared);
     }
+    if (tensors.shared_gate.present()) {
+      layer.shared_gate = Row(tensors.shared_gate.weight);
+    }
+    layer.block_bias = Vector(tensors.block_bias);
     if (tensors.dense) {
       layer.dense = Block(*tensors.dense);
     }

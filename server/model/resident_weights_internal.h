@@ -20,11 +20,15 @@ struct LinearWeights {
   at::Tensor bias;    // [outputs] fp32; undefined when there is none
 };
 
-/// One expert or dense block in the checkpoint's number format.
+/// One expert or dense block in the checkpoint's number format. Biases are fp32
+/// and undefined where there is none.
 struct BlockWeights {
-  at::Tensor gate;  // [F, D]
-  at::Tensor up;    // [F, D]
-  at::Tensor down;  // [D, F]
+  at::Tensor gate;       // [F, D]
+  at::Tensor up;         // [F, D]
+  at::Tensor down;       // [D, F]
+  at::Tensor gate_bias;  // [F]
+  at::Tensor up_bias;    // [F]
+  at::Tensor down_bias;  // [D]
 };
 
 /// Undefined where there is no such norm or bias.
@@ -45,10 +49,14 @@ struct AttentionWeights {
 struct ResidentLayer {
   NormWeights input_norm;
   NormWeights post_attention_norm;
+  NormWeights attention_out_norm;
+  NormWeights block_out_norm;
   AttentionWeights attention;
   LinearWeights router;  // undefined in a dense layer
   std::vector<BlockWeights> experts;
   std::optional<BlockWeights> shared;
+  at::Tensor shared_gate;  // [D] fp32; undefined when there is none
+  at::Tensor block_bias;   // [D] fp32; undefined when there is none
   std::optional<BlockWeights> dense;
 };
 

@@ -131,6 +131,9 @@ struct ModelConfig {
   std::int64_t max_positions = 0;
   NormKind norm = NormKind::kRms;
   double norm_epsilon = 1e-5;
+  /// Epsilon of the norm before the head; nullopt: norm_epsilon (jetmoe's
+  /// layers have an epsilon of their own).
+  std::optional<double> final_norm_epsilon;
   RopeConfig rope;
   AttentionConfig attention;
   /// Whether q, k and v, and the output projection have biases on disk.

@@ -29,7 +29,8 @@ struct ForwardRequest {
   /// Layers whose observations are wanted; rising.
   std::vector<std::int64_t> layers;
   /// OnExpertRows for all E experts on every token, in the wanted MoE layers;
-  /// the weighted sum is formed from these same outputs. Otherwise each expert
+  /// the weighted sum is formed from these same outputs (but where weights
+  /// multiply the experts' input: llama4). Otherwise each expert
   /// is evaluated on the tokens routed to it, and OnExpertRows is not called.
   bool all_experts = false;
   /// OnLayerOutput.
@@ -58,7 +59,7 @@ struct ExpertRows {
   std::int64_t expert = 0;
   std::int64_t row_begin = 0;
   at::Tensor activation;  ///< [rows, F] act(gate_proj x), before `up`
-  at::Tensor output;      ///< [rows, D] unweighted
+  at::Tensor output;      ///< [rows, D] unweighted, of x itself
 };
 
 /// What one layer's feed-forward block gave.
@@ -66,7 +67,9 @@ struct LayerOutput {
   std::int64_t layer = 0;
   at::Tensor shared_output;  ///< [T, D]; undefined without shared experts
   at::Tensor routed_output;  ///< [T, D] weighted sum; undefined if dense
-  at::Tensor block_output;   ///< [T, D] the block's output, shared included
+  /// [T, D] the block's output: shared and the block's bias included, before a
+  /// norm on it.
+  at::Tensor block_output;
   at::Tensor mlp_input;      ///< [T, D] dense layers only, else undefined
   at::Tensor residual;       ///< [T, D] residual stream leaving the layer
 };
