@@ -22,6 +22,35 @@ std::vector<std::int64_t> ModelConfig::MoeLayers() const {
   return moe_layers;
 }
 
+namespace {
+
+// The rules of router_rules.cc in words.
+std::string DescribeRule(const RouterConfig& router, std::int64_t num_experts) {
+  const std::string top_of_logits = absl::StrCat(
+      "top-", router.experts_per_token, " of ", num_experts, " logits, ");
+  if (router.rule == "topk_softmax") {
+    return absl::StrCat(top_of_logits, "softmax over the chosen");
+  }
+  if (router.rule == "topk_sigmoid") {
+    return absl::StrCat(top_of_logits, "sigmoid of each");
+  }
+  if (router.rule == "sparsemixer") {
+    return absl::StrCat("sparsemixer over ", num_experts,
+                        ", two picks, each weighted by the softmax over the "
+                        "logits within ", 2 * router.jitter,
+                        " of it, not renormalised");
+  }
+  const std::string scores = router.rule == "softmax_topk"
+                                 ? "softmax"
+                                 : absl::StrCat("rule ", router.rule);
+  return absl::StrCat(scores, " over ", num_experts, ", top-",
+                      router.experts_per_token, ", ",
+                      router.renormalise ? "renormalised"
+                                         : "not renormalised");
+}
+
+}  // namespace
+
 absl::StatusOr<ModelConfig> ParseConfig(absl::string_view json_text) {
   MOESCOPE_ASSIGN_OR_RETURN(const nlohmann::json object,
                             internal::ParseJsonObject(json_text));
@@ -38,15 +67,12 @@ absl::StatusOr<ModelConfig> ParseConfig(absl::string_view json_text) {
 std::string DescribeRouter(const ModelConfig& config) {
   if (config.num_experts == 0) return "no router";
   const RouterConfig& router = config.router;
-  const std::string scores = router.rule == "softmax_topk"
-                                 ? "softmax"
-                                 : absl::StrCat("rule ", router.rule);
-  std::string text =
-      absl::StrCat(scores, " over ", config.num_experts, ", top-",
-                   router.experts_per_token, ", ",
-                   router.renormalise ? "renormalised" : "not renormalised");
+  std::string text = DescribeRule(router, config.num_experts);
   if (router.scaling != 1.0) {
     absl::StrAppend(&text, ", times ", router.scaling);
+  }
+  if (router.scales_input) {
+    absl::StrAppend(&text, "; the weight multiplies the expert's input");
   }
   return text;
 }

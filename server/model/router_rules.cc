@@ -31,8 +31,86 @@ Routing SoftmaxTopK(const at::Tensor& logits, const RouterConfig& config) {
   return routing;
 }
 
-constexpr std::array<RouterRule, 1> kRules = {{
+// Lowest chosen minus highest other score of each row.
+at::Tensor ScoreMargin(const at::Tensor& scores, const at::Tensor& ids) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  if (ids.size(1) == scores.size(1)) {
+    return at::full({scores.size(0)}, kInfinity, scores.options());
+  }
+  const at::Tensor others = scores.scatter(1, ids, -kInfinity);
+  return scores.gather(1, ids).amin(1) - others.amax(1);
+}
+
+// The K largest logits are chosen; the weights are the softmax over these
+// alone. scores = softmax over all E. GPT-OSS, JetMoE, Mixtral's first port.
+Routing TopKSoftmax(const at::Tensor& logits, const RouterConfig& config) {
+  const at::Tensor raw = logits.to(at::kFloat);
+  Routing routing;
+  routing.scores = at::softmax(raw, -1);  // [T, E]
+  routing.topk_ids = SelectTopK(raw, config.experts_per_token).ids;
+  routing.margin = ScoreMargin(routing.scores, routing.topk_ids);
+  routing.topk_weights = at::softmax(raw.gather(1, routing.topk_ids), -1);
+  OrderByWeight(routing);
+  return routing;
+}
+
+// The K largest logits are chosen; each weight is the sigmoid of its own logit.
+// scores = sigmoid over all E. Llama 4.
+Routing TopKSigmoid(const at::Tensor& logits, const RouterConfig& config) {
+  const at::Tensor raw = logits.to(at::kFloat);
+  Routing routing;
+  routing.scores = at::sigmoid(raw);  // [T, E]
+  routing.topk_ids = SelectTopK(raw, config.experts_per_token).ids;
+  routing.margin = ScoreMargin(routing.scores, routing.topk_ids);
+  routing.topk_weights = routing.scores.gather(1, routing.topk_ids);
+  OrderByWeight(routing);
+  return routing;
+}
+
+// One pick of sparsemixer: the largest of `left` (the logits without earlier
+// picks), weighted by the softmax over those of `left` that are within
+// 2 jitter of it, as a share of max(|logit|, largest).
+struct SparsePick {
+  at::Tensor id;      // [T, 1]
+  at::Tensor weight;  // [T, 1]
+};
+SparsePick PickSparsely(const at::Tensor& logits, const at::Tensor& left,
+                        double jitter) {
+  SparsePick pick;
+  pick.id = SelectTopK(left, 1).ids;
+  const at::Tensor top = left.gather(1, pick.id);               // [T, 1]
+  const at::Tensor share = (top - logits) / logits.abs().maximum(top);
+  const at::Tensor near = left.masked_fill(
+      share > 2 * jitter, -std::numeric_limits<double>::infinity());
+  pick.weight = at::softmax(near, -1).gather(1, pick.id);
+  return pick;
+}
+
+// Two picks, the second without the first one's expert; their weights are
+// independent of each other and do not sum to 1. The rule at inference has the
+// jitter's threshold, but no noise. scores = softmax over all E. Phi-3.5-MoE
+// (modeling_phimoe.py, sparsemixer; arXiv 2409.12136).
+Routing SparseMixer(const at::Tensor& logits, const RouterConfig& config) {
+  const at::Tensor raw = logits.to(at::kFloat);
+  const SparsePick first = PickSparsely(raw, raw, config.jitter);
+  const SparsePick second = PickSparsely(
+      raw,
+      raw.scatter(1, first.id, -std::numeric_limits<double>::infinity()),
+      config.jitter);
+  Routing routing;
+  routing.scores = at::softmax(raw, -1);  // [T, E]
+  routing.topk_ids = at::cat({first.id, second.id}, 1);
+  routing.topk_weights = at::cat({first.weight, second.weight}, 1);
+  routing.margin = ScoreMargin(routing.scores, routing.topk_ids);
+  OrderByWeight(routing);
+  return routing;
+}
+
+constexpr std::array<RouterRule, 4> kRules = {{
     {"softmax_topk", &SoftmaxTopK},
+    {"topk_softmax", &TopKSoftmax},
+    {"topk_sigmoid", &TopKSigmoid},
+    {"sparsemixer", &SparseMixer},
 }};
 
 }  // namespace

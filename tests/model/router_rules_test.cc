@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -138,6 +139,140 @@ TEST(RouterRulesTest, ReorderingByWeightKeepsTheOrderOfSelectionAmongEquals) {
   EXPECT_THAT(Ids(routing.topk_ids), ElementsAre(3, 7, 5, 1));
   EXPECT_THAT(Floats(routing.topk_weights),
               ElementsAre(0.5F, 0.25F, 0.25F, 0.25F));
+}
+
+RouterConfig RuleConfig(const char* rule, std::int64_t k) {
+  RouterConfig config;
+  config.rule = rule;
+  config.experts_per_token = k;
+  return config;
+}
+
+TEST(TopKSoftmaxTest, WeightsAreTheSoftmaxOverTheChosenLogitsAlone) {
+  const Routing routing =
+      Route(EighthsLogits(), RuleConfig("topk_softmax", 2));
+
+  EXPECT_THAT(Ids(routing.topk_ids), ElementsAre(2, 1));
+  EXPECT_THAT(Floats(routing.topk_weights),
+              ElementsAre(FloatEq(2.0F / 3.0F), FloatEq(1.0F / 3.0F)));
+  EXPECT_THAT(
+      Floats(routing.scores),
+      Pointwise(FloatEq(), std::vector<float>{0.125F, 0.25F, 0.5F, 0.125F}));
+  EXPECT_THAT(Floats(routing.margin), ElementsAre(FloatEq(0.125F)));
+}
+
+// Their softmax over all is 0 in fp32; the logits still tell them apart.
+TEST(TopKSoftmaxTest, ChoosesByLogitsWhereScoresVanish) {
+  const Routing routing = Route(Logits({0, -300, -200}, 3),
+                                RuleConfig("topk_softmax", 2));
+
+  EXPECT_THAT(Ids(routing.topk_ids), ElementsAre(0, 2));
+  EXPECT_THAT(Floats(routing.margin), ElementsAre(0.0F));
+}
+
+TEST(TopKSigmoidTest, TheWeightIsTheSigmoidOfTheLogit) {
+  const Routing routing =
+      Route(Logits({0.0F, std::log(3.0F), -1.0F}, 3),
+            RuleConfig("topk_sigmoid", 1));
+
+  EXPECT_THAT(Ids(routing.topk_ids), ElementsAre(1));
+  EXPECT_THAT(Floats(routing.topk_weights), ElementsAre(FloatEq(0.75F)));
+  EXPECT_FLOAT_EQ(routing.scores[0][0].item<float>(), 0.5F);
+  EXPECT_THAT(Floats(routing.margin), ElementsAre(FloatEq(0.25F)));
+}
+
+RouterConfig SparseConfig(double jitter) {
+  RouterConfig config = RuleConfig("sparsemixer", 2);
+  config.jitter = jitter;
+  return config;
+}
+
+// Threshold 2 * 0.125. First pick 4 of {4, 3.5, 2, 1}: shares 0, 0.125, 0.5,
+// 0.75, so 4 and 3.5 stay; second pick 3.5 of {3.5, 2, 1}: shares 0, 0.43, 0.71,
+// so 3.5 alone stays.
+TEST(SparseMixerTest, WeighsEachPickAmongLogitsNearIt) {
+  const Routing routing =
+      Route(Logits({2.0F, 4.0F, 1.0F, 3.5F}, 4), SparseConfig(0.125));
+
+  // The second pick weighs more, so it comes first.
+  EXPECT_THAT(Ids(routing.topk_ids), ElementsAre(3, 1));
+  EXPECT_THAT(Floats(routing.topk_weights),
+              ElementsAre(FloatEq(1.0F),
+                          FloatEq(1.0F / (1.0F + std::exp(-0.5F)))));
+}
+
+TEST(SparseMixerTest, AShareAtTheThresholdStays) {
+  const Routing routing =
+      Route(Logits({4.0F, 3.0F, 1.0F}, 3), SparseConfig(0.125));
+
+  EXPECT_THAT(Ids(routing.topk_ids), ElementsAre(1, 0));
+  EXPECT_THAT(Floats(routing.topk_weights),
+              ElementsAre(FloatEq(1.0F),
+                          FloatEq(1.0F / (1.0F + std::exp(-1.0F)))));
+}
+
+// Shares are of max(|logit|, largest): of -1 among negative ones (3 - 1) / 3.
+TEST(SparseMixerTest, NegativeLogitsAreMeasuredByTheirOwnSize) {
+  const Routing routing =
+      Route(Logits({-1.0F, -3.0F, -1.25F}, 3), SparseConfig(0.125));
+
+  EXPECT_THAT(Ids(routing.topk_ids), ElementsAre(2, 0));
+  EXPECT_THAT(Floats(routing.topk_weights),
+              ElementsAre(FloatEq(1.0F),
+                          FloatEq(1.0F / (1.0F + std::exp(-0.25F)))));
+}
+
+TEST(SparseMixerTest, EqualLogitsGoToTheLowerIndices) {
+  const Routing routing = Route(at::zeros({1, 4}), SparseConfig(0.01));
+
+  EXPECT_THAT(Ids(routing.topk_ids), ElementsAre(1, 0));
+  EXPECT_THAT(Floats(routing.topk_weights),
+              ElementsAre(FloatEq(1.0F / 3.0F), FloatEq(0.25F)));
+  EXPECT_THAT(Floats(routing.margin), ElementsAre(0.0F));
+}
+
+// The definition once more, in double precision and one row at a time.
+std::vector<double> SparseWeights(const std::vector<double>& logits,
+                                  double jitter) {
+  std::vector<double> left = logits;
+  std::vector<double> weights(logits.size(), 0.0);
+  for (int pick = 0; pick < 2; ++pick) {
+    const std::size_t best = static_cast<std::size_t>(
+        std::max_element(left.begin(), left.end()) - left.begin());
+    double sum = 0;
+    for (std::size_t e = 0; e < left.size(); ++e) {
+      const double size = std::max(std::abs(logits[e]), left[best]);
+      const bool far = (left[best] - logits[e]) / size > 2 * jitter;
+      sum += far ? 0.0 : std::exp(left[e] - left[best]);
+    }
+    weights[best] = 1.0 / sum;
+    left[best] = -std::numeric_limits<double>::infinity();
+  }
+  return weights;
+}
+
+// Weights are at most 1 and sums of at most 16 terms: 16 roundings of 6e-8.
+TEST(SparseMixerTest, FollowsTheDefinitionInDoublePrecision) {
+  const at::Tensor logits = at::sin(at::arange(64 * 16).to(at::kDouble) * 1.7)
+                                .view({64, 16});
+  const Routing routing = Route(logits.to(at::kFloat), SparseConfig(0.1));
+  const at::Tensor actual =
+      at::zeros({64, 16}, at::kFloat)
+          .scatter(1, routing.topk_ids, routing.topk_weights);
+
+  double worst = 0;
+  for (std::int64_t row = 0; row < 64; ++row) {
+    const at::Tensor exact = logits[row].to(at::kFloat).to(at::kDouble);
+    const auto* data = exact.data_ptr<double>();
+    const std::vector<double> expected =
+        SparseWeights(std::vector<double>(data, data + 16), 0.1);
+    for (std::int64_t e = 0; e < 16; ++e) {
+      worst = std::max(
+          worst, std::abs(actual[row][e].item<double>() -
+                          expected[static_cast<std::size_t>(e)]));
+    }
+  }
+  EXPECT_LT(worst, 1e-6);
 }
 
 TEST(RouterRulesTest, NoRowsGiveNoRows) {
