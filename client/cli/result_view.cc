@@ -140,25 +140,12 @@ std::string WithoutLayer(const std::string& name, std::int64_t layer) {
   return absl::StartsWith(name, prefix) ? name.substr(prefix.size()) : name;
 }
 
-// Arrays [N] side by side, a row per participant; the rest summarised.
-std::string LayerTable(std::vector<spec::Array> arrays, std::int64_t layer,
-                       const std::vector<std::string>& participants) {
+// Columns of one table: arrays [N] of one projection, or of none.
+struct ColumnGroup {
   std::vector<std::string> header = {"expert"};
   std::vector<std::vector<double>> columns;
-  std::vector<spec::Array> others;
-  const auto rows = static_cast<std::int64_t>(participants.size());
-  for (spec::Array& array : arrays) {
-    const std::string name = WithoutLayer(array.name, layer);
-    if (array.shape == std::vector<std::int64_t>{rows}) {
-      header.push_back(name);
-      columns.push_back(spec::ToDoubles(array));
-    } else {
-      array.name = name;
-      others.push_back(std::move(array));
-    }
-  }
-  std::string out;
-  if (!columns.empty()) {
+
+  std::string Text(const std::vector<std::string>& participants) const {
     Table table(header);
     for (std::size_t i = 0; i < participants.size(); ++i) {
       std::vector<std::string> row = {participants[i]};
@@ -167,7 +154,34 @@ std::string LayerTable(std::vector<spec::Array> arrays, std::int64_t layer,
       }
       table.Add(std::move(row));
     }
-    out = table.Text();
+    return table.Text();
+  }
+};
+
+// Arrays [N] side by side, a table per projection and a row per participant;
+// the rest summarised.
+std::string LayerTable(std::vector<spec::Array> arrays, std::int64_t layer,
+                       const std::vector<std::string>& participants) {
+  std::map<std::string, ColumnGroup> groups;
+  std::vector<spec::Array> others;
+  const auto rows = static_cast<std::int64_t>(participants.size());
+  for (spec::Array& array : arrays) {
+    const std::string name = WithoutLayer(array.name, layer);
+    if (array.shape == std::vector<std::int64_t>{rows}) {
+      const std::size_t dot = name.find('.');
+      const bool grouped = dot != std::string::npos;
+      ColumnGroup& group = groups[grouped ? name.substr(0, dot) : ""];
+      group.header.push_back(grouped ? name.substr(dot + 1) : name);
+      group.columns.push_back(spec::ToDoubles(array));
+    } else {
+      array.name = name;
+      others.push_back(std::move(array));
+    }
+  }
+  std::string out;
+  for (const auto& [projection, group] : groups) {
+    if (!projection.empty()) absl::StrAppend(&out, projection, "\n");
+    absl::StrAppend(&out, group.Text(participants));
   }
   return others.empty() ? out : out + ArraysText(others);
 }

@@ -1,8 +1,11 @@
 #include "client/cli/views.h"
 
+#include <google/protobuf/duration.pb.h>
 #include <google/protobuf/util/json_util.h>
 
+#include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -10,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "client/cli/progress.h"
 #include "client/cli/table.h"
@@ -92,12 +96,65 @@ std::string ScalarText(const Message& message, const FieldDescriptor& field,
 void AppendMessage(const Message& message, const std::string& indent,
                    std::string& out);
 
+std::string DurationText(const google::protobuf::Duration& duration) {
+  return absl::FormatDuration(absl::Seconds(duration.seconds()) +
+                              absl::Nanoseconds(duration.nanos()));
+}
+
+bool IsFlat(const Message& message) {
+  std::vector<const FieldDescriptor*> fields;
+  message.GetReflection()->ListFields(message, &fields);
+  return std::none_of(fields.begin(), fields.end(),
+                      [](const FieldDescriptor* field) {
+                        return field->is_repeated() ||
+                               field->cpp_type() ==
+                                   FieldDescriptor::CPPTYPE_MESSAGE;
+                      });
+}
+
+// Members that hold scalars alone as a table, a column per field of the type.
+bool AppendAsTable(const Message& message, const FieldDescriptor& field,
+                   const std::string& indent, std::string& out) {
+  const auto& reflection = *message.GetReflection();
+  std::vector<std::string> header;
+  for (int i = 0; i < field.message_type()->field_count(); ++i) {
+    header.push_back(field.message_type()->field(i)->name());
+  }
+  Table table(header);
+  for (int i = 0; i < reflection.FieldSize(message, &field); ++i) {
+    const Message& member = reflection.GetRepeatedMessage(message, &field, i);
+    if (!IsFlat(member)) return false;
+    std::vector<std::string> row;
+    for (int j = 0; j < field.message_type()->field_count(); ++j) {
+      const FieldDescriptor& cell = *field.message_type()->field(j);
+      row.push_back(cell.is_repeated() || cell.cpp_type() ==
+                                              FieldDescriptor::CPPTYPE_MESSAGE
+                        ? ""
+                        : ScalarText(member, cell, -1));
+    }
+    table.Add(std::move(row));
+  }
+  absl::StrAppend(&out, indent, field.name(), ":\n");
+  for (absl::string_view line :
+       absl::StrSplit(table.Text(), '\n', absl::SkipEmpty())) {
+    absl::StrAppend(&out, indent, "  ", line, "\n");
+  }
+  return true;
+}
+
 void AppendMember(const FieldDescriptor& field, const Message& member,
                   const std::string& indent, std::string& out) {
   google::protobuf::Timestamp time;
   if (member.GetDescriptor() == time.GetDescriptor()) {
     time.CopyFrom(member);
     absl::StrAppend(&out, indent, field.name(), ": ", TimeText(time), "\n");
+    return;
+  }
+  google::protobuf::Duration duration;
+  if (member.GetDescriptor() == duration.GetDescriptor()) {
+    duration.CopyFrom(member);
+    absl::StrAppend(&out, indent, field.name(), ": ", DurationText(duration),
+                    "\n");
     return;
   }
   absl::StrAppend(&out, indent, field.name(), ":\n");
@@ -121,6 +178,7 @@ void AppendMessage(const Message& message, const std::string& indent,
       }
       continue;
     }
+    if (member && AppendAsTable(message, *field, indent, out)) continue;
     std::vector<std::string> values;
     for (int i = 0; i < reflection.FieldSize(message, field); ++i) {
       if (member) {

@@ -22,8 +22,9 @@ std::string CacheText(const v1::GetCacheStatsResponse& response);
 std::string JobStateText(v1::JobState state);
 
 /// Any other message: a line per field that is set, members of messages
-/// indented, in the order of the contract. A job's or model's state is a word,
-/// a field that ends in "_bytes" a size.
+/// indented, in the order of the contract; repeated members of scalars alone as
+/// a table. A job's or model's state is a word, a field that ends in "_bytes" a
+/// size.
 std::string MessageText(const google::protobuf::Message& message);
 
 /// One JSON document with the field names of the contract.

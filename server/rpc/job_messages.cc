@@ -148,6 +148,8 @@ v1::JobCost ToMessage(const CostView& cost) {
   v1::JobCost message;
   message.set_seconds(cost.seconds);
   message.set_flops(cost.flops);
+  message.set_read_bytes(cost.bytes_read);
+  message.set_memory_bytes(cost.memory_bytes);
   return message;
 }
 
