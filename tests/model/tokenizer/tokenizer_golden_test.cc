@@ -69,11 +69,12 @@ TEST_P(TokenizerGoldenTest, DecodesAsTheLibrary) {
 
 INSTANTIATE_TEST_SUITE_P(
     Files, TokenizerGoldenTest,
-    testing::Values("class_intersection", "metaspace_first", "metaspace_never",
-                    "nested_class", "nfc_added_tokens", "prepend_replace",
-                    "split_by_case", "split_sequence", "split_three_digits",
-                    "split_three_stage", "strip_accents_template",
-                    "whitespace_punctuation"),
+    testing::Values("class_intersection", "dbrx", "deepseek_llm", "gpt_oss",
+                    "llama4", "metaspace_first", "metaspace_never",
+                    "mixtral_metaspace", "nested_class", "nfc_added_tokens",
+                    "olmoe", "phi", "prepend_replace", "split_by_case",
+                    "split_sequence", "split_three_digits", "split_three_stage",
+                    "strip_accents_template", "whitespace_punctuation"),
     [](const auto& test) { return std::string(test.param); });
 
 TEST(TokenizerTinyModelTest, EncodesAsTheModelsWereTrained) {
