@@ -73,7 +73,7 @@ class CommandLine {
       std::ostringstream err;
       outcome.exit_code = app_.exit(error, out, err) == 0 ? 0 : 2;
       outcome.out = out.str();
-      outcome.err = err.str();
+      outcome.err = UnknownCommand() + err.str();
       return outcome;
     }
     outcome.arguments = std::move(a_);
@@ -81,6 +81,26 @@ class CommandLine {
   }
 
  private:
+  // A line about the word that stands where a command should, if one does.
+  std::string UnknownCommand() const {
+    const CLI::App* at = &app_;
+    while (!at->get_subcommands().empty()) {
+      at = at->get_subcommands().front();
+    }
+    const std::vector<const CLI::App*> known = at->get_subcommands({});
+    // A group leaves to its parent what it does not know.
+    const std::vector<std::string> words = app_.remaining(true);
+    if (known.empty() || words.empty() || words.front().front() == '-') {
+      return "";
+    }
+    std::string line = absl::StrCat("\"", words.front(),
+                                    "\" is no command; there are:");
+    for (const CLI::App* command : known) {
+      absl::StrAppend(&line, " ", command->get_name());
+    }
+    return line + "\n";
+  }
+
   CLI::App* Group(const char* name, const char* text) {
     CLI::App* group = app_.add_subcommand(name, text);
     group->require_subcommand(1);

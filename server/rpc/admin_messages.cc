@@ -125,6 +125,7 @@ v1::GetCacheStatsResponse ToMessage(const CacheView& view) {
   out.set_misses(view.misses);
   out.set_joins(view.joins);
   out.set_corrupt(view.corrupt);
+  out.set_saved_seconds(absl::ToDoubleSeconds(view.saved));
   return out;
 }
 

@@ -75,10 +75,11 @@ absl::StatusOr<ServerView> Service::GetServerInfo() {
 CacheView Service::GetCacheStats() {
   const ResultStoreStats stats = state_->results->stats();
   CacheView view;
-  view.memory_hits = stats.memory_hits;
-  view.disk_hits = stats.disk_hits;
+  view.memory_hits = state_->cache_memory_hits.load();
+  view.disk_hits = state_->cache_disk_hits.load();
   view.misses = state_->cache_misses.load();
   view.joins = state_->cache_joins.load();
+  view.saved = absl::Microseconds(state_->cache_saved_us.load());
   view.corrupt = stats.corrupt;
   view.memory_evictions = stats.memory_evictions;
   view.disk_evictions = stats.disk_evictions;

@@ -73,6 +73,9 @@ struct Service::State {
   std::unique_ptr<ModelRegistry> registry;
   std::atomic<std::int64_t> cache_joins{0};
   std::atomic<std::int64_t> cache_misses{0};
+  std::atomic<std::int64_t> cache_memory_hits{0};
+  std::atomic<std::int64_t> cache_disk_hits{0};
+  std::atomic<std::int64_t> cache_saved_us{0};
   std::atomic<bool> draining{false};
 
   Mutex gemm_mutex;

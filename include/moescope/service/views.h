@@ -105,12 +105,15 @@ struct ServerView {
   std::int64_t num_models = 0;
 };
 
-/// The result cache, since the start and now.
+/// The result cache, since the start and now. Hits, misses and joins are of
+/// requests for an analysis; looking at a result is none.
 struct CacheView {
   std::int64_t memory_hits = 0;
   std::int64_t disk_hits = 0;
   std::int64_t misses = 0;
   std::int64_t joins = 0;
+  /// What the answers of the hits once took.
+  absl::Duration saved;
   std::int64_t corrupt = 0;
   std::int64_t memory_evictions = 0;
   std::int64_t disk_evictions = 0;
