@@ -105,7 +105,7 @@ at::ScalarType ToScalarType(numerics::ElementType type) {
       return at::kBFloat16;
     case numerics::ElementType::kFloat16:
       return at::kHalf;
-    case numerics::ElementType::kFloat32:
+    default:
       break;
   }
   return at::kFloat;

@@ -7,7 +7,8 @@
 #include "absl/strings/str_cat.h"
 
 #include "moescope/base/error.h"
-#include "server/numerics/gram_kernels_internal.h"
+#include "moescope/base/status_macros.h"
+#include "moescope/numerics/widen_rows.h"
 
 namespace moescope::numerics {
 namespace {
@@ -76,24 +77,11 @@ absl::StatusOr<std::vector<double>> RowCosines(absl::Span<const double> rows,
 }
 
 absl::StatusOr<std::vector<double>> RowCosines(const MatrixView& rows) {
-  if (rows.rows < 0 || rows.cols < 0 || rows.row_stride < rows.cols ||
-      (rows.data == nullptr && rows.size() > 0)) {
-    return InvalidField("rows", absl::StrCat("is no matrix: [", rows.rows,
-                                             ", ", rows.cols, "] with rows ",
-                                             rows.row_stride,
-                                             " elements apart"));
-  }
-  std::vector<double> wide;
-  wide.reserve(static_cast<std::size_t>(rows.size()));
-  std::vector<float> row(static_cast<std::size_t>(
-      internal::RoundUp(rows.cols, internal::kRunPadding)));
-  for (std::int64_t r = 0; r < rows.rows; ++r) {
-    internal::WidenRun(static_cast<const char*>(rows.data) +
-                           r * rows.row_stride * ElementSize(rows.type),
-                       rows.type, rows.cols, row.data());
-    wide.insert(wide.end(), row.begin(), row.begin() + rows.cols);
-  }
-  return RowCosines(wide, rows.rows, rows.cols);
+  MOESCOPE_RETURN_IF_ERROR(CheckView("rows", rows));
+  std::vector<float> wide(static_cast<std::size_t>(rows.size()));
+  WidenRows(rows, 0, rows.rows, wide.data());
+  return RowCosines(std::vector<double>(wide.begin(), wide.end()), rows.rows,
+                    rows.cols);
 }
 
 }  // namespace moescope::numerics

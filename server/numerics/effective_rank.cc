@@ -11,9 +11,8 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
-#include "server/numerics/gram_kernels_internal.h"
+#include "moescope/numerics/widen_rows.h"
 
 namespace moescope::numerics {
 namespace {
@@ -23,17 +22,12 @@ constexpr std::int64_t kTileSize = 256;
 constexpr std::int64_t kPanel = 512;
 
 // The matrix in fp32, its shorter side first. [M, L]
-at::Tensor ShortSideFirst(const MatrixView& view) {
+at::Tensor ShortSideFirst(const MatrixView& matrix) {
+  const MatrixView view =
+      matrix.rows <= matrix.cols ? matrix : Transposed(matrix);
   at::Tensor wide = at::empty({view.rows, view.cols}, at::kFloat);
-  std::vector<float> row(static_cast<std::size_t>(
-      internal::RoundUp(view.cols, internal::kRunPadding)));
-  for (std::int64_t r = 0; r < view.rows; ++r) {
-    internal::WidenRun(static_cast<const char*>(view.data) +
-                           r * view.row_stride * ElementSize(view.type),
-                       view.type, view.cols, row.data());
-    std::copy_n(row.data(), view.cols, wide.data_ptr<float>() + r * view.cols);
-  }
-  return view.rows <= view.cols ? wide : wide.t().contiguous();
+  WidenRows(view, 0, view.rows, wide.data_ptr<float>());
+  return wide;
 }
 
 // Rows i … of x times rows j … of x, written to both halves of `gram`.
@@ -117,13 +111,7 @@ Spectrum SpectrumFromEnergies(const double* energies, std::int64_t count) {
 absl::StatusOr<Spectrum> ComputeSpectrum(const MatrixView& matrix,
                                          ThreadPool& pool,
                                          const RunContext& context) {
-  if (matrix.rows < 0 || matrix.cols < 0 || matrix.row_stride < matrix.cols ||
-      (matrix.data == nullptr && matrix.size() > 0)) {
-    return InvalidField(
-        "matrix", absl::StrCat("is no matrix: [", matrix.rows, ", ",
-                               matrix.cols, "] with rows ", matrix.row_stride,
-                               " elements apart"));
-  }
+  MOESCOPE_RETURN_IF_ERROR(CheckView("matrix", matrix));
   if (matrix.size() == 0) {
     return Spectrum{};
   }

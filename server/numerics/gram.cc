@@ -9,6 +9,7 @@
 
 #include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
+#include "moescope/numerics/widen_rows.h"
 #include "server/numerics/gram_kernels_internal.h"
 #include "server/numerics/instruction_set_internal.h"
 
@@ -51,11 +52,63 @@ void AddTo(std::vector<double>& total, const std::vector<double>& part) {
   }
 }
 
+// Of a dense matrix.
 const std::uint8_t* Address(const MatrixView& view, std::int64_t row,
                             std::int64_t col) {
   return static_cast<const std::uint8_t*>(view.data) +
          (row * view.row_stride + col) * ElementSize(view.type);
 }
+
+// Whether most of the matrices lie in memory column after column.
+bool MostAreTransposed(absl::Span<const MatrixView> views) {
+  const auto transposed = std::count_if(
+      views.begin(), views.end(),
+      [](const MatrixView& v) { return v.row_stride < v.col_stride; });
+  return 2 * transposed > static_cast<std::ptrdiff_t>(views.size());
+}
+
+// A Gram matrix does not depend on the order of coordinates, and rows and
+// columns are symmetric in what is asked for: matrices are read along memory.
+GramOptions Transposed(const GramOptions& options) {
+  GramOptions other = options;
+  std::swap(other.row_norms, other.column_norms);
+  std::swap(other.mean_row, other.mean_column);
+  return other;
+}
+
+GramResult Transposed(GramResult result) {
+  std::swap(result.rows, result.cols);
+  std::swap(result.row_norms, result.column_norms);
+  std::swap(result.mean_row, result.mean_column);
+  return result;
+}
+
+std::vector<MatrixView> Transposed(absl::Span<const MatrixView> views) {
+  std::vector<MatrixView> others;
+  for (const MatrixView& view : views) {
+    others.push_back(Transposed(view));
+  }
+  return others;
+}
+
+// Dense views of the same block of all participants.
+class BlocksReader {
+ public:
+  explicit BlocksReader(absl::Span<const MatrixView> views)
+      : views_(views), readers_(views.size()), blocks_(views.size()) {}
+
+  const std::vector<MatrixView>& Read(const MatrixBlock& block) {
+    for (std::size_t n = 0; n < readers_.size(); ++n) {
+      blocks_[n] = readers_[n].Read(views_[n], block);
+    }
+    return blocks_;
+  }
+
+ private:
+  const absl::Span<const MatrixView> views_;
+  std::vector<BlockReader> readers_;
+  std::vector<MatrixView> blocks_;
+};
 
 class GramRun {
  public:
@@ -70,8 +123,6 @@ class GramRun {
                                  kRunPadding,
                              kMinGramRun, kMaxGramRun)),
         zeros_(static_cast<std::size_t>(gram_run_), 0.0F) {
-    contiguous_ = std::all_of(views_.begin(), views_.end(),
-                              [](const MatrixView& v) { return v.contiguous(); });
     native_ = internal::UseNativeBFloat16() &&
               std::all_of(views_.begin(), views_.end(), [](const MatrixView& v) {
                 return v.type == ElementType::kBFloat16;
@@ -153,35 +204,37 @@ class GramRun {
     // of a power of two would fall into the same cache sets.
     std::vector<float> widened(
         static_cast<std::size_t>(n_ * (gram_run_ + kRunPadding)));
+    BlocksReader reader(views_);
     for (std::int64_t row = begin; row < end; row += block_rows_) {
       const std::int64_t rows = std::min(block_rows_, end - row);
       for (std::int64_t col = 0; col < cols_; col += block_cols_) {
         const std::int64_t cols = std::min(block_cols_, cols_ - col);
-        AddGrams(row, rows, col, cols, widened, partial);
-        AddRows(row, rows, col, cols);
-        AddColumns(row, rows, col, cols, partial);
+        const std::vector<MatrixView>& blocks =
+            reader.Read({row, rows, col, cols});
+        AddGrams(blocks, widened, partial);
+        AddRows(blocks, row);
+        AddColumns(blocks, col, partial);
       }
     }
   }
 
   // The block as long runs: all of it where rows follow each other in memory.
-  void AddGrams(std::int64_t row, std::int64_t rows, std::int64_t col,
-                std::int64_t cols, std::vector<float>& widened,
-                Partial& partial) const {
+  void AddGrams(const std::vector<MatrixView>& blocks,
+                std::vector<float>& widened, Partial& partial) const {
     if (!options_.gram && !options_.standardised_gram) {
       return;
     }
-    const bool whole = contiguous_ && cols == cols_;
-    const std::int64_t runs = whole ? 1 : rows;
-    const std::int64_t length = whole ? rows * cols : cols;
+    const bool whole =
+        std::all_of(blocks.begin(), blocks.end(),
+                    [](const MatrixView& v) { return v.contiguous(); });
+    const std::int64_t runs = whole ? 1 : blocks[0].rows;
+    const std::int64_t length = whole ? blocks[0].size() : blocks[0].cols;
     std::vector<const void*> starts(static_cast<std::size_t>(padded_),
                                     zeros_.data());
     for (std::int64_t r = 0; r < runs; ++r) {
       for (std::int64_t t = 0; t < length; t += gram_run_) {
-        for (std::int64_t n = 0; n < n_; ++n) {
-          const MatrixView& view = views_[static_cast<std::size_t>(n)];
-          starts[static_cast<std::size_t>(n)] =
-              Address(view, row + r, col) + t * ElementSize(view.type);
+        for (std::size_t n = 0; n < blocks.size(); ++n) {
+          starts[n] = Address(blocks[n], r, t);
         }
         AddRun(starts, std::min(gram_run_, length - t), widened, partial);
       }
@@ -203,7 +256,7 @@ class GramRun {
     for (std::int64_t n = 0; n < n_; ++n) {
       float* const run = widened.data() + n * stride;
       const auto i = static_cast<std::size_t>(n);
-      internal::WidenRun(starts[i], views_[i].type, count, run);
+      internal::WidenRun(starts[i], DenseType(views_[i].type), count, run);
       runs[i] = run;
     }
     if (options_.gram && !native_) {
@@ -216,17 +269,18 @@ class GramRun {
   }
 
   // Rows belong to one chunk each: their sums go straight to the result.
-  void AddRows(std::int64_t row, std::int64_t rows, std::int64_t col,
-               std::int64_t cols) {
+  void AddRows(const std::vector<MatrixView>& blocks, std::int64_t row) {
     if (!options_.row_norms && !options_.mean_column) {
       return;
     }
-    for (std::int64_t n = 0; n < n_; ++n) {
-      const MatrixView& view = views_[static_cast<std::size_t>(n)];
-      for (std::int64_t r = row; r < row + rows; ++r) {
+    for (std::size_t n = 0; n < blocks.size(); ++n) {
+      const MatrixView& block = blocks[n];
+      for (std::int64_t r = 0; r < block.rows; ++r) {
         const internal::SumAndSquares part =
-            internal::SumRow(Address(view, r, col), view.type, cols);
-        const auto at = static_cast<std::size_t>(n * rows_ + r);
+            internal::SumRow(Address(block, r, 0), block.type, block.cols);
+        const std::size_t at =
+            n * static_cast<std::size_t>(rows_) +
+            static_cast<std::size_t>(row + r);
         if (options_.row_norms) {
           result_.row_norms[at] += part.squares;
         }
@@ -237,19 +291,15 @@ class GramRun {
     }
   }
 
-  void AddColumns(std::int64_t row, std::int64_t rows, std::int64_t col,
-                  std::int64_t cols, Partial& partial) const {
+  void AddColumns(const std::vector<MatrixView>& blocks, std::int64_t col,
+                  Partial& partial) const {
     if (!options_.column_norms && !options_.mean_row) {
       return;
     }
     for (std::int64_t n = 0; n < n_; ++n) {
-      MatrixView block = views_[static_cast<std::size_t>(n)];
-      block.data = Address(block, row, col);
-      block.rows = rows;
-      block.cols = cols;
       const std::int64_t at = n * cols_ + col;
       internal::AddColumns(
-          block,
+          blocks[static_cast<std::size_t>(n)],
           options_.mean_row ? partial.column_sums.data() + at : nullptr,
           options_.column_norms ? partial.column_squares.data() + at : nullptr);
     }
@@ -322,12 +372,14 @@ class GramRun {
   }
 
   static std::int64_t CountNonfinite(const MatrixView& view) {
-    std::vector<float> row(
-        static_cast<std::size_t>(RoundUp(view.cols, kRunPadding)));
+    constexpr std::int64_t kRows = 64;
+    std::vector<float> rows(
+        static_cast<std::size_t>(std::min(kRows, view.rows) * view.cols));
     std::int64_t count = 0;
-    for (std::int64_t r = 0; r < view.rows; ++r) {
-      internal::WidenRun(Address(view, r, 0), view.type, view.cols, row.data());
-      count += std::count_if(row.begin(), row.begin() + view.cols,
+    for (std::int64_t r = 0; r < view.rows; r += kRows) {
+      const std::int64_t read = std::min(kRows, view.rows - r);
+      WidenRows(view, r, read, rows.data());
+      count += std::count_if(rows.begin(), rows.begin() + read * view.cols,
                              [](float x) { return !std::isfinite(x); });
     }
     return count;
@@ -344,7 +396,6 @@ class GramRun {
   std::int64_t chunk_rows_ = 0;
   std::int64_t block_rows_ = 0;
   std::int64_t block_cols_ = 0;
-  bool contiguous_ = false;
   bool native_ = false;
   Partial total_;
   GramResult result_;
@@ -364,15 +415,7 @@ absl::Status CheckViews(absl::Span<const MatrixView> participants) {
                               "], participants[0] has [", first.rows, ", ",
                               first.cols, "]"));
     }
-    if (view.rows < 0 || view.cols < 0 || view.row_stride < view.cols) {
-      return InvalidField(
-          field, absl::StrCat("has shape [", view.rows, ", ", view.cols,
-                              "] with rows ", view.row_stride,
-                              " elements apart"));
-    }
-    if (view.data == nullptr && view.size() > 0) {
-      return InvalidField(field, "has no data");
-    }
+    MOESCOPE_RETURN_IF_ERROR(CheckView(field, view));
   }
   return absl::OkStatus();
 }
@@ -383,6 +426,13 @@ absl::StatusOr<GramResult> ComputeGram(
     absl::Span<const MatrixView> participants, const GramOptions& options,
     ThreadPool& pool, const RunContext& context) {
   MOESCOPE_RETURN_IF_ERROR(CheckViews(participants));
+  if (MostAreTransposed(participants)) {
+    const std::vector<MatrixView> views = Transposed(participants);
+    MOESCOPE_ASSIGN_OR_RETURN(
+        GramResult result,
+        GramRun(views, Transposed(options)).Compute(pool, context));
+    return Transposed(std::move(result));
+  }
   return GramRun(participants, options).Compute(pool, context);
 }
 

@@ -292,6 +292,8 @@ void WidenRun(const Byte* data, ElementType type, std::int64_t count,
       return WidenRunOf<hwy::float16_t>(data, count, out);
     case ElementType::kFloat32:
       return WidenRunOf<float>(data, count, out);
+    default:
+      return;  // Quantised matrices come here widened.
   }
 }
 
@@ -303,8 +305,9 @@ SumAndSquares SumRow(const Byte* data, ElementType type, std::int64_t count) {
       return SumRowOf<hwy::float16_t>(data, count);
     case ElementType::kFloat32:
       return SumRowOf<float>(data, count);
+    default:
+      return {};
   }
-  return {};
 }
 
 template <typename T>
@@ -325,6 +328,8 @@ void AddColumns(const MatrixView& block, double* sums, double* squares) {
       return AddColumnsOf<hwy::float16_t>(block, sums, squares);
     case ElementType::kFloat32:
       return AddColumnsOf<float>(block, sums, squares);
+    default:
+      return;
   }
 }
 

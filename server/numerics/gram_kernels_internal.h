@@ -6,7 +6,8 @@
 
 #include "moescope/numerics/matrix_view.h"
 
-// The inner loops of ComputeGram, one core each, dispatched at run time.
+// The inner loops of ComputeGram, one core each, dispatched at run time. They
+// read dense matrices of plain types.
 namespace moescope::numerics::internal {
 
 /// Participants of a tile. Callers pad their number to a multiple of it.

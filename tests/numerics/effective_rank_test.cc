@@ -107,13 +107,15 @@ TEST(SpectrumTest, StopsWhenCancelled) {
 TEST(SpectrumTest, RefusesWhatIsNoMatrix) {
   ThreadPool pool(1);
   MatrixView view;
-  view.rows = view.cols = view.row_stride = 2;
+  view.rows = view.cols = 2;
+  view.row_stride = 1;
 
   const auto spectrum = ComputeSpectrum(view, pool, RunContext());
 
   EXPECT_EQ(spectrum.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(spectrum.status().message(),
-            "matrix: is no matrix: [2, 2] with rows 2 elements apart");
+            "matrix: is no matrix: [2, 2] with rows 1 and columns 1 elements "
+            "apart");
 }
 
 TEST(GemmProbeTest, FindsAPositiveRate) {

@@ -23,7 +23,7 @@ struct Spectrum {
 /// matrix of the shorter side.
 /// Source: Roy & Vetterli, "The effective rank", with energies s² in place of
 /// s, as the reference implementation of this project.
-/// Shapes: matrix [R, C].
+/// Shapes: matrix [R, C], any view.
 /// Precision: Gram tiles of 256 x 256 in fp64 from products of fp32 panels 512
 /// long; eigenvalues in fp64, those below 0 by rounding count as 0.
 /// Cost: R C min(R, C) multiplications and the eigenvalues of min(R, C)²; 8

@@ -53,7 +53,9 @@ struct GramResult {
 /// A Gram matrix does not depend on the order of coordinates, so down_proj need
 /// not be transposed for it.
 ///
-/// Shapes and dtypes: N ≥ 1 views of one shape, any mixture of element types.
+/// Shapes and dtypes: N ≥ 1 views of one shape, any mixture of element types
+/// and layouts. Dense ones are read in place, also where rows and columns are
+/// exchanged in most of them; the others block by block through BlockReader.
 ///
 /// Precision: elements widened to fp32; products summed in fp32 within blocks
 /// of at most 4096 elements, in fp64 across. Under "avx512_bf16", when all
