@@ -5,11 +5,13 @@
 #include "absl/strings/str_cat.h"
 
 #include "moescope/base/error.h"
+#include "moescope/base/sha256.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/model/tokenizer.h"
 #include "server/model/checkpoint_files_internal.h"
 #include "server/model/families/family_internal.h"
 #include "server/model/layer_tensors_internal.h"
+#include "server/model/quote_name_internal.h"
 #include "server/model/tensor_binder_internal.h"
 
 namespace moescope::model {
@@ -53,13 +55,32 @@ absl::StatusOr<std::shared_ptr<const Checkpoint>> Checkpoint::Open(
       Tokenizer::Load(folder);
   checkpoint->tokenizer_status_ = tokenizer.status();
   if (tokenizer.ok()) checkpoint->tokenizer_ = *std::move(tokenizer);
+  checkpoint->text_digests_ = internal::TextDigests(files);
   checkpoint->by_role_ = std::move(by_role);
   checkpoint->tensors_ = std::move(files.tensors);
   checkpoint->files_ = std::move(files.shards);
   for (const auto& file : checkpoint->files_) {
     checkpoint->weight_bytes_ += file->file_bytes();
+    checkpoint->weight_files_.push_back(file->mapped());
   }
   return std::shared_ptr<const Checkpoint>(std::move(checkpoint));
+}
+
+ModelIdentity Checkpoint::ContentIdentity(
+    absl::Span<const std::string> roots) const {
+  std::string text = text_digests_;
+  for (std::size_t i = 0; i < roots.size(); ++i) {
+    absl::StrAppend(&text, "tree ", roots[i], " ",
+                    internal::FileName(weight_files_[i]->path()), "\n");
+  }
+  return {absl::StrCat("content:", Sha256Hex(text)), true};
+}
+
+absl::Status Checkpoint::CheckIntact() const {
+  for (const auto& file : weight_files_) {
+    MOESCOPE_RETURN_IF_ERROR(file->CheckIntact());
+  }
+  return absl::OkStatus();
 }
 
 std::string Checkpoint::dtype() const {

@@ -26,6 +26,10 @@ struct CheckpointFiles {
 /// Errors: as Checkpoint::Open.
 absl::StatusOr<CheckpointFiles> OpenCheckpointFiles(const std::string& folder);
 
+/// Digests of config.json and the index, a line each: what of a content hash is
+/// not weights.
+std::string TextDigests(const CheckpointFiles& files);
+
 /// A content hash where every shard is (a link to) a blob of a Hugging Face
 /// cache: large blobs are named by the SHA-256 of their bytes. Else what stat
 /// says of each file. Errors: NOT_FOUND, PERMISSION_DENIED, INTERNAL (stat).

@@ -42,10 +42,7 @@ std::optional<std::string> BlobHash(const std::string& path) {
 
 std::optional<std::string> ContentHash(const CheckpointFiles& files) {
   Sha256 hash;
-  hash.Update(absl::StrCat("config ", Sha256Hex(files.config_text), "\n"));
-  if (!files.index_text.empty()) {
-    hash.Update(absl::StrCat("index ", Sha256Hex(files.index_text), "\n"));
-  }
+  hash.Update(TextDigests(files));
   for (const auto& shard : files.shards) {
     const std::optional<std::string> blob = BlobHash(shard->path());
     if (!blob.has_value()) return std::nullopt;
@@ -71,6 +68,15 @@ absl::Status HashStat(const std::string& path, Sha256& hash) {
 }
 
 }  // namespace
+
+std::string TextDigests(const CheckpointFiles& files) {
+  std::string text =
+      absl::StrCat("config ", Sha256Hex(files.config_text), "\n");
+  if (!files.index_text.empty()) {
+    absl::StrAppend(&text, "index ", Sha256Hex(files.index_text), "\n");
+  }
+  return text;
+}
 
 absl::StatusOr<ModelIdentity> IdentifyModel(const std::string& folder,
                                             const CheckpointFiles& files) {

@@ -1,20 +1,12 @@
 #include "moescope/model/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
 #include "moescope/base/error.h"
-#include "moescope/base/file.h"
 #include "moescope/base/status_macros.h"
 #include "server/model/quote_name_internal.h"
 #include "server/model/safetensors_header_internal.h"
@@ -26,12 +18,12 @@ constexpr std::int64_t kLengthBytes = 8;
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
 
 // The length field of a file that has at least kLengthBytes bytes.
-absl::StatusOr<std::int64_t> HeaderLength(const unsigned char* bytes,
-                                          std::int64_t file_bytes) {
+absl::StatusOr<std::int64_t> HeaderLength(absl::string_view bytes) {
   std::uint64_t length = 0;
-  for (int i = 0; i < kLengthBytes; ++i) {
-    length |= static_cast<std::uint64_t>(bytes[i]) << (8 * i);
+  for (std::size_t i = 0; i < kLengthBytes; ++i) {
+    length |= std::uint64_t{static_cast<unsigned char>(bytes[i])} << (8 * i);
   }
+  const auto file_bytes = static_cast<std::int64_t>(bytes.size());
   if (length > kMaxHeaderBytes) {
     return absl::DataLossError(absl::StrCat("header length ", length,
                                             " at offset 0 is above ",
@@ -97,45 +89,31 @@ const char* DtypeName(TensorDtype dtype) {
 absl::StatusOr<std::shared_ptr<const SafetensorsFile>> SafetensorsFile::Open(
     const std::string& path) {
   const std::string name = internal::FileName(path);
-  // O_NONBLOCK: a named pipe must not hold us up before we see what it is.
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return ErrnoStatus(errno, name);
-  const absl::Cleanup close_fd = [fd] { close(fd); };
-  struct stat info = {};
-  if (fstat(fd, &info) != 0) return ErrnoStatus(errno, name);
-  if (!S_ISREG(info.st_mode)) {
-    return absl::DataLossError(absl::StrCat(name, ": not a regular file"));
-  }
-  if (info.st_size < kLengthBytes) {
+  std::shared_ptr<SafetensorsFile> file(new SafetensorsFile);
+  MOESCOPE_ASSIGN_OR_RETURN(file->mapped_, MappedFile::Open(path));
+  if (file->file_bytes() < kLengthBytes) {
     return absl::DataLossError(
-        absl::StrCat(name, ": ", info.st_size,
+        absl::StrCat(name, ": ", file->file_bytes(),
                      " bytes are too few for the header length at offset 0"));
   }
-  std::shared_ptr<SafetensorsFile> file(new SafetensorsFile);
-  file->path_ = path;
-  file->file_bytes_ = info.st_size;
-  void* mapping = mmap(nullptr, static_cast<std::size_t>(info.st_size),
-                       PROT_READ, MAP_SHARED, fd, 0);
-  if (mapping == MAP_FAILED) return ErrnoStatus(errno, name);
-  file->mapping_ = mapping;
   const absl::Status status = file->ReadHeader();
   if (!status.ok()) return Annotate(status, name);
   return std::shared_ptr<const SafetensorsFile>(std::move(file));
 }
 
 absl::Status SafetensorsFile::ReadHeader() {
-  const auto* bytes = static_cast<const unsigned char*>(mapping_);
+  const absl::string_view bytes = mapped_->bytes();
   MOESCOPE_ASSIGN_OR_RETURN(const std::int64_t header_bytes,
-                            HeaderLength(bytes, file_bytes_));
+                            HeaderLength(bytes));
   const std::int64_t data_start = kLengthBytes + header_bytes;
-  const absl::string_view text(static_cast<const char*>(mapping_) + kLengthBytes,
-                               static_cast<std::size_t>(header_bytes));
+  const absl::string_view text =
+      bytes.substr(kLengthBytes, static_cast<std::size_t>(header_bytes));
   MOESCOPE_ASSIGN_OR_RETURN(
       internal::SafetensorsHeader header,
-      internal::ParseSafetensorsHeader(text, file_bytes_ - data_start));
+      internal::ParseSafetensorsHeader(text, file_bytes() - data_start));
   metadata_ = std::move(header.metadata);
-  const std::byte* data =
-      static_cast<const std::byte*>(mapping_) + data_start;
+  const auto* const data =
+      reinterpret_cast<const std::byte*>(bytes.data()) + data_start;
   for (auto& [name, tensor] : header.tensors) {
     TensorEntry entry;
     entry.name = name;
@@ -146,12 +124,6 @@ absl::Status SafetensorsFile::ReadHeader() {
     tensors_.emplace_hint(tensors_.end(), name, std::move(entry));
   }
   return absl::OkStatus();
-}
-
-SafetensorsFile::~SafetensorsFile() {
-  if (mapping_ != nullptr) {
-    munmap(mapping_, static_cast<std::size_t>(file_bytes_));
-  }
 }
 
 }  // namespace moescope::model

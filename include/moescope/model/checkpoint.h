@@ -12,7 +12,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 
+#include "moescope/base/mapped_file.h"
 #include "moescope/model/config.h"
 #include "moescope/model/safetensors.h"
 #include "moescope/model/shapes.h"
@@ -39,8 +41,8 @@ struct ExpertWeights {
 
 /// What identifies the weights in a result's key (design: model identity).
 struct ModelIdentity {
-  /// "content:<sha256>" where the content hash is known (Hugging Face cache
-  /// blob names, or computed and remembered); else
+  /// "content:<sha256>" where the content hash is known (the blob names of a
+  /// Hugging Face cache, or tree hashes of the files); else
   /// "stat:<sha256 of path, size, mtime_ns, ctime_ns, inode of each file>".
   std::string id;
   bool is_content_hash = false;
@@ -64,7 +66,20 @@ class Checkpoint {
   ~Checkpoint();
 
   const ModelConfig& config() const { return config_; }
+  /// As known without reading the weights; IdentityStore may know more.
   const ModelIdentity& identity() const { return identity_; }
+  /// The identity that goes with these tree hashes (tree_hash.h) of the
+  /// weight_files(), in their order.
+  ModelIdentity ContentIdentity(absl::Span<const std::string> roots) const;
+  /// The files with the weights, by name.
+  const std::vector<std::shared_ptr<const MappedFile>>& weight_files() const {
+    return weight_files_;
+  }
+  /// OK when everything read from the weights so far was what the files held
+  /// when the checkpoint was opened: ask after reading, before using the
+  /// outcome. Cost: one stat per file. Errors: DATA_LOSS FILE_CHANGED, naming
+  /// the file.
+  absl::Status CheckIntact() const;
   /// nullptr when the folder has no tokenizer that we can read; then
   /// tokenizer_status says why.
   const std::shared_ptr<const Tokenizer>& tokenizer() const {
@@ -104,6 +119,8 @@ class Checkpoint {
   std::string folder_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   absl::Status tokenizer_status_;
+  std::string text_digests_;  // Of config.json and the index.
+  std::vector<std::shared_ptr<const MappedFile>> weight_files_;
   std::vector<std::shared_ptr<const SafetensorsFile>> files_;
   std::map<std::string, const TensorEntry*, std::less<>> tensors_;
   std::unique_ptr<const internal::ModelTensors> by_role_;

@@ -10,6 +10,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "moescope/base/mapped_file.h"
+
 namespace moescope::model {
 
 /// Number formats a safetensors header may name.
@@ -45,7 +47,6 @@ class SafetensorsFile {
   /// F8_E8M0, C64).
   static absl::StatusOr<std::shared_ptr<const SafetensorsFile>> Open(
       const std::string& path);
-  ~SafetensorsFile();
   SafetensorsFile(const SafetensorsFile&) = delete;
   SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
@@ -53,16 +54,16 @@ class SafetensorsFile {
   const std::map<std::string, std::string>& metadata() const {
     return metadata_;
   }
-  const std::string& path() const { return path_; }
-  std::int64_t file_bytes() const { return file_bytes_; }
+  /// The whole file; tells whether it is still what it was when opened.
+  const std::shared_ptr<const MappedFile>& mapped() const { return mapped_; }
+  const std::string& path() const { return mapped_->path(); }
+  std::int64_t file_bytes() const { return mapped_->stamp().size_bytes; }
 
  private:
   SafetensorsFile() = default;
   absl::Status ReadHeader();
 
-  std::string path_;
-  void* mapping_ = nullptr;
-  std::int64_t file_bytes_ = 0;
+  std::shared_ptr<const MappedFile> mapped_;
   std::map<std::string, TensorEntry> tensors_;
   std::map<std::string, std::string> metadata_;
 };
