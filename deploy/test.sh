@@ -6,7 +6,8 @@
 #   (nothing)  the tests of the default build and, under AddressSanitizer with
 #              UBSan and under ThreadSanitizer, those marked for them
 #   --quick    without the sanitizers
-#   --full     also the tests labelled `slow` (kill loops, image build, soak)
+#   --full     also the tests labelled `slow` (kill loops, image build, soak),
+#              and every fuzzer of tests/fuzz for ten minutes
 #
 # Needs a Debian 12 with root or sudo, see deploy/setup.sh. Builds lie in
 # build/default, build/asan and build/tsan; compiled objects are shared through
@@ -71,7 +72,7 @@ sanitize() { # PRESET
 
 step "packages"
 case $mode in
-full) deploy/setup.sh build test image ;;
+full) deploy/setup.sh build test image fuzz ;;
 *) deploy/setup.sh build test ;;
 esac
 
@@ -88,6 +89,16 @@ if [ "$mode" != quick ]; then
   export TSAN_OPTIONS="suppressions=$suppressions/tsan.supp:print_suppressions=0:halt_on_error=1"
   sanitize asan
   sanitize tsan
+fi
+
+# One at a time: each has a core, and 512 MB, to itself.
+if [ "$mode" = full ]; then
+  step "fuzzing"
+  cmake --preset fuzz >/dev/null &&
+    cmake --build --preset fuzz --parallel "$jobs" &&
+    ctest --test-dir build/fuzz --output-on-failure --no-tests=error \
+      --label-regex '^fuzz$' ||
+    sanitizers_failed="$sanitizers_failed fuzz"
 fi
 
 step "tests"
