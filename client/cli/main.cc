@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdio>
 
@@ -6,12 +8,16 @@
 
 namespace {
 
+constexpr int kInterrupted = 130;
+
 volatile std::sig_atomic_t g_interrupted = 0;
 
-void OnSignal(int signal) {
+void OnSignal(int /*signal*/) {
+  // The first cancels the work on the server; who asks twice does not wait.
+  if (g_interrupted != 0) {
+    _exit(kInterrupted);
+  }
   g_interrupted = 1;
-  // A second Ctrl-C ends the program at once.
-  std::signal(signal, SIG_DFL);
 }
 
 }  // namespace

@@ -108,19 +108,19 @@ absl::StatusOr<v1::TokenizeResponse> Client::Tokenize(
 absl::StatusOr<v1::Result> Client::TraceRouting(
     const v1::TraceRoutingRequest& request, const ChunkSink& sink) {
   ResultStream stream;
-  CallJob job;
+  CallJobs jobs;
   absl::Status status = connection_->Stream<v1::TraceRoutingResponse>(
       [&](grpc::ClientContext* context, grpc::CompletionQueue* queue) {
         return connection_->analyses()->PrepareAsyncTraceRouting(
             context, request, queue);
       },
-      job,
+      jobs,
       [&](v1::TraceRoutingResponse message) {
         return stream.Take(std::move(message), sink);
       });
   v1::ReadResultRequest rest;
-  rest.set_job_id(job.id);
-  for (int losses = 0; !job.id.empty() && MayGoOn(status, losses); ++losses) {
+  for (int losses = 0; !jobs.ids.empty() && MayGoOn(status, losses); ++losses) {
+    rest.set_job_id(jobs.ids.front());
     MOESCOPE_RETURN_IF_ERROR(connection_->PauseBeforeRetry());
     stream.assembler.Restart();
     rest.set_first_chunk(stream.assembler.next_chunk());
@@ -129,7 +129,7 @@ absl::StatusOr<v1::Result> Client::TraceRouting(
           return connection_->results()->PrepareAsyncReadResult(context, rest,
                                                                 queue);
         },
-        job,
+        jobs,
         [&](v1::ReadResultResponse message) {
           losses = -1;
           return stream.Take(std::move(message), sink);
@@ -208,7 +208,7 @@ absl::StatusOr<v1::Job> Client::WatchJob(
     const std::function<void(const v1::Job&)>& on_change) {
   v1::WatchJobRequest request;
   request.set_id(id);
-  CallJob call_job{id, cancel_on_interrupt, false};
+  CallJobs jobs{{id}, cancel_on_interrupt, false};
   v1::Job last;
   for (int losses = 0;; ++losses) {
     request.set_after_sequence(last.sequence());
@@ -217,7 +217,7 @@ absl::StatusOr<v1::Job> Client::WatchJob(
           return connection_->jobs()->PrepareAsyncWatchJob(context, request,
                                                            queue);
         },
-        call_job,
+        jobs,
         [&](v1::WatchJobResponse message) {
           losses = -1;
           if (message.has_job()) {
@@ -252,7 +252,7 @@ absl::StatusOr<v1::Result> Client::ReadResult(const std::string& name,
   v1::ReadResultRequest request;
   request.set_name(name);
   ResultStream stream;
-  CallJob job;
+  CallJobs jobs;
   absl::Status status;
   for (int losses = 0;; ++losses) {
     request.set_first_chunk(stream.assembler.next_chunk());
@@ -261,7 +261,7 @@ absl::StatusOr<v1::Result> Client::ReadResult(const std::string& name,
           return connection_->results()->PrepareAsyncReadResult(context,
                                                                 request, queue);
         },
-        job,
+        jobs,
         [&](v1::ReadResultResponse message) {
           losses = -1;
           return stream.Take(std::move(message), sink);

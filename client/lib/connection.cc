@@ -69,15 +69,18 @@ Client::Connection::Connection(ClientOptions options)
       results_(v1::ResultService::NewStub(channel_)),
       admin_(v1::AdminService::NewStub(channel_)) {}
 
-std::string Client::Connection::JobIdOf(const grpc::ClientContext& context) {
-  const auto& metadata = context.GetServerInitialMetadata();
-  const auto found = metadata.find("moescope-job-id");
-  return found == metadata.end()
-             ? ""
-             : std::string(found->second.data(), found->second.size());
+std::vector<std::string> Client::Connection::JobIdsOf(
+    const grpc::ClientContext& context) {
+  const auto told =
+      context.GetServerInitialMetadata().equal_range("moescope-job-id");
+  std::vector<std::string> ids;
+  for (auto entry = told.first; entry != told.second; ++entry) {
+    ids.emplace_back(entry->second.data(), entry->second.size());
+  }
+  return ids;
 }
 
-bool Client::Connection::Wait(Call& call, void* tag, const CallJob& job) {
+bool Client::Connection::Wait(Call& call, void* tag, const CallJobs& jobs) {
   void* done = nullptr;
   bool ok = false;
   while (true) {
@@ -86,39 +89,53 @@ bool Client::Connection::Wait(Call& call, void* tag, const CallJob& job) {
     if (event == grpc::CompletionQueue::GOT_EVENT && done == tag) {
       // A stream that never pauses is looked up from all the same.
       if (absl::Now() >= call.next_look_up) {
-        LookUp(call, job);
+        LookUp(call, jobs);
       }
       return ok;
     }
     if (event == grpc::CompletionQueue::SHUTDOWN) {
       return false;
     }
-    LookUp(call, job);
+    LookUp(call, jobs);
   }
 }
 
-void Client::Connection::LookUp(Call& call, const CallJob& job) {
+void Client::Connection::CancelOnInterrupt(Call& call, const CallJobs& jobs) {
+  const absl::Time now = absl::Now();
+  call.interrupted_at = std::min(call.interrupted_at, now);
+  const bool knows_jobs = !jobs.ids.empty() || !jobs.cancel_on_interrupt;
+  if (call.cancelled ||
+      (!knows_jobs && now - call.interrupted_at <= kJobIdWait)) {
+    return;
+  }
+  call.cancelled = true;
+  if (jobs.cancel_on_interrupt) {
+    for (const std::string& id : jobs.ids) {
+      // Best effort: the user leaves whether it succeeds or not.
+      CancelJob(id).status().IgnoreError();
+    }
+  }
+  call.context.TryCancel();
+}
+
+void Client::Connection::LookUp(Call& call, const CallJobs& jobs) {
   const absl::Time now = absl::Now();
   call.next_look_up = now + options_.poll_interval;
   if (options_.interrupted && options_.interrupted()) {
-    call.interrupted_at = std::min(call.interrupted_at, now);
-    const bool knows_job = !job.id.empty() || !job.cancel_on_interrupt;
-    if (!call.cancelled &&
-        (knows_job || now - call.interrupted_at > kJobIdWait)) {
-      call.cancelled = true;
-      if (!job.id.empty() && job.cancel_on_interrupt) {
-        // Best effort: the user leaves whether it succeeds or not.
-        CancelJob(job.id).status().IgnoreError();
-      }
-      call.context.TryCancel();
-    }
+    CancelOnInterrupt(call, jobs);
     return;
   }
-  if (job.show_progress && options_.on_progress && !job.id.empty() &&
-      now >= call.next_progress) {
+  if (!jobs.show_progress || !options_.on_progress ||
+      now < call.next_progress) {
+    return;
+  }
+  // One line: that of the first job that still goes on.
+  for (const std::string& id : jobs.ids) {
     call.next_progress = now + kProgressInterval;
-    if (const auto current = GetJob(job.id); current.ok()) {
+    const auto current = GetJob(id);
+    if (current.ok() && !HasEnded(current->state())) {
       options_.on_progress(*current);
+      return;
     }
   }
 }

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
@@ -19,13 +20,13 @@
 
 namespace moescope::client {
 
-/// The job behind a call in progress.
-struct CallJob {
-  /// Empty until the server has told it.
-  std::string id;
-  /// Whether an interruption cancels it.
+/// The jobs behind a call in progress.
+struct CallJobs {
+  /// Empty until the server has told them.
+  std::vector<std::string> ids;
+  /// Whether an interruption cancels them.
   bool cancel_on_interrupt = true;
-  /// Whether somebody is told how far it has come.
+  /// Whether somebody is told how far they have come.
   bool show_progress = true;
 };
 
@@ -39,16 +40,16 @@ class Client::Connection {
   template <class Response, class Prepare>
   absl::StatusOr<Response> Unary(const Prepare& prepare) {
     Call call(*this);
-    CallJob job;
+    CallJobs jobs;
     auto reader = prepare(&call.context, &call.queue);
     reader->StartCall();
     reader->ReadInitialMetadata(Tag(1));
     Response response;
     grpc::Status status;
-    bool ok = Wait(call, Tag(1), job);
-    job.id = JobIdOf(call.context);
+    bool ok = Wait(call, Tag(1), jobs);
+    jobs.ids = JobIdsOf(call.context);
     reader->Finish(&response, &status, Tag(2));
-    ok = Wait(call, Tag(2), job) && ok;
+    ok = Wait(call, Tag(2), jobs) && ok;
     if (!status.ok()) {
       return ToStatus(status, call);
     }
@@ -56,26 +57,26 @@ class Client::Connection {
   }
 
   /// One request, many replies, each handed to `take`, whose error ends the
-  /// call. `job` learns the id that the server tells.
+  /// call. `jobs` learns the ids that the server tells.
   template <class Response, class Prepare>
-  absl::Status Stream(const Prepare& prepare, CallJob& job,
+  absl::Status Stream(const Prepare& prepare, CallJobs& jobs,
                       const std::function<absl::Status(Response)>& take) {
     Call call(*this);
     auto reader = prepare(&call.context, &call.queue);
     reader->StartCall(Tag(1));
-    bool ok = Wait(call, Tag(1), job);
+    bool ok = Wait(call, Tag(1), jobs);
     if (ok) {
       reader->ReadInitialMetadata(Tag(2));
-      ok = Wait(call, Tag(2), job);
-      if (const std::string id = JobIdOf(call.context); ok && !id.empty()) {
-        job.id = id;
+      ok = Wait(call, Tag(2), jobs);
+      if (auto ids = JobIdsOf(call.context); ok && !ids.empty()) {
+        jobs.ids = std::move(ids);
       }
     }
     absl::Status taken;
     while (ok && taken.ok()) {
       Response response;
       reader->Read(&response, Tag(3));
-      ok = Wait(call, Tag(3), job);
+      ok = Wait(call, Tag(3), jobs);
       if (ok) {
         taken = take(std::move(response));
       }
@@ -85,7 +86,7 @@ class Client::Connection {
     }
     grpc::Status status;
     reader->Finish(&status, Tag(4));
-    Wait(call, Tag(4), job);
+    Wait(call, Tag(4), jobs);
     return taken.ok() ? ToStatus(status, call) : taken;
   }
 
@@ -119,10 +120,11 @@ class Client::Connection {
   static void* Tag(std::intptr_t number) {
     return reinterpret_cast<void*>(number);
   }
-  static std::string JobIdOf(const grpc::ClientContext& context);
+  static std::vector<std::string> JobIdsOf(const grpc::ClientContext& context);
   /// Waits for `tag`, looking up meanwhile; gives the event's success.
-  bool Wait(Call& call, void* tag, const CallJob& job);
-  void LookUp(Call& call, const CallJob& job);
+  bool Wait(Call& call, void* tag, const CallJobs& jobs);
+  void LookUp(Call& call, const CallJobs& jobs);
+  void CancelOnInterrupt(Call& call, const CallJobs& jobs);
   absl::Status ToStatus(const grpc::Status& status, const Call& call) const;
 
   ClientOptions options_;

@@ -108,6 +108,13 @@ absl::Status StartAll(const ServerConfig& config, Server& server) {
 absl::Status Announce(const ServerConfig& config, const Server& server) {
   const std::string& grpc = server.rpc->address();
   const std::string& metrics = server.endpoint->address();
+  MOESCOPE_ASSIGN_OR_RETURN(const ServerView view,
+                            server.service->GetServerInfo());
+  std::cout << "moescope-server " << config.service.version << ": grpc "
+            << grpc << ", metrics " << metrics << ", device "
+            << (view.devices.empty() ? "none" : view.devices.front().name)
+            << ", model root " << config.service.model_root << std::endl;
+  // Last: whoever waits for it finds all the rest said.
   if (!config.port_file.empty()) {
     MOESCOPE_RETURN_IF_ERROR(WriteFileAtomically(
         config.port_file,
@@ -115,12 +122,6 @@ absl::Status Announce(const ServerConfig& config, const Server& server) {
                      JsonQuote(metrics), ", \"health\": ", JsonQuote(grpc),
                      "}\n")));
   }
-  MOESCOPE_ASSIGN_OR_RETURN(const ServerView view,
-                            server.service->GetServerInfo());
-  std::cout << "moescope-server " << config.service.version << ": grpc "
-            << grpc << ", metrics " << metrics << ", device "
-            << (view.devices.empty() ? "none" : view.devices.front().name)
-            << ", model root " << config.service.model_root << std::endl;
   return absl::OkStatus();
 }
 

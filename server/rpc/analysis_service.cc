@@ -24,7 +24,7 @@ absl::Status TraceRouting(Call& call, const v1::TraceRoutingRequest& request,
   MOESCOPE_RETURN_IF_ERROR(TakeInput(request, asked));
   MOESCOPE_ASSIGN_OR_RETURN(const std::unique_ptr<ResultStream> stream,
                             call.service().Run(std::move(asked)));
-  AnnounceAnswer(*stream, call);
+  AnnounceAnswer({stream.get()}, call);
   return SendAnswer(*stream, call, send);
 }
 
@@ -52,7 +52,7 @@ absl::StatusOr<v1::ComputeExpertSimilarityResponse> ComputeExpertSimilarity(
                             DirectRequest(call, request));
   MOESCOPE_ASSIGN_OR_RETURN(const StartedAnswer started,
                             Start(call, std::move(asked)));
-  AnnounceAnswer(*started.stream, call);
+  AnnounceAnswer({started.stream.get()}, call);
   MOESCOPE_ASSIGN_OR_RETURN(FoldableAnswer answer,
                             ReadFoldable(*started.stream, call));
   v1::ComputeExpertSimilarityResponse response;
@@ -122,6 +122,7 @@ absl::StatusOr<v1::ComputeNeuronStatisticsResponse> ComputeNeuronStatistics(
     return InvalidField("input",
                         "is absent: activation statistics need a text");
   }
+  std::vector<const ResultStream*> parts;
   StartedAnswer activations;
   if (with_activations) {
     MOESCOPE_ASSIGN_OR_RETURN(AnalysisRequest second,
@@ -129,17 +130,24 @@ absl::StatusOr<v1::ComputeNeuronStatisticsResponse> ComputeNeuronStatistics(
     // Both are checked before either is started, and then run side by side.
     MOESCOPE_RETURN_IF_ERROR(call.service().Prepare(asked).status());
     MOESCOPE_ASSIGN_OR_RETURN(activations, Start(call, std::move(second)));
+    parts.push_back(activations.stream.get());
   }
   MOESCOPE_ASSIGN_OR_RETURN(const StartedAnswer weights,
                             Start(call, std::move(asked)));
-  AnnounceAnswer(*weights.stream, call);
-  MOESCOPE_ASSIGN_OR_RETURN(FoldableAnswer weight_answer,
-                            ReadFoldable(*weights.stream, call));
+  parts.push_back(weights.stream.get());
+  AnnounceAnswer(parts, call);
+  // The longer part first; whoever leaves meanwhile wants neither.
   FoldableAnswer activation_answer;
   if (with_activations) {
-    MOESCOPE_ASSIGN_OR_RETURN(activation_answer,
-                              ReadFoldable(*activations.stream, call));
+    auto answer = ReadFoldable(*activations.stream, call);
+    if (!answer.ok()) {
+      CancelIfUnwanted(*weights.stream, call);
+      return answer.status();
+    }
+    activation_answer = *std::move(answer);
   }
+  MOESCOPE_ASSIGN_OR_RETURN(FoldableAnswer weight_answer,
+                            ReadFoldable(*weights.stream, call));
   MOESCOPE_ASSIGN_OR_RETURN(
       v1::ComputeNeuronStatisticsResponse response,
       FoldNeurons(weights.spec, weight_answer, activation_answer));
@@ -184,7 +192,13 @@ absl::StatusOr<v1::SubmitAnalysisResponse> SubmitAnalysis(
   return response;
 }
 
-class AnalysisHandlers final : public v1::AnalysisService::Service {
+// The service, with the two methods that send metadata before their reply.
+using EarlyUnaryService =
+    v1::AnalysisService::WithStreamedUnaryMethod_ComputeExpertSimilarity<
+        v1::AnalysisService::WithStreamedUnaryMethod_ComputeNeuronStatistics<
+            v1::AnalysisService::Service>>;
+
+class AnalysisHandlers final : public EarlyUnaryService {
  public:
   explicit AnalysisHandlers(CallEnvironment& environment)
       : environment_(environment) {}
@@ -195,21 +209,23 @@ class AnalysisHandlers final : public v1::AnalysisService::Service {
     return HandleStream(environment_, "AnalysisService/TraceRouting", context,
                         request, writer, internal::TraceRouting);
   }
-  grpc::Status ComputeExpertSimilarity(
+  grpc::Status StreamedComputeExpertSimilarity(
       grpc::ServerContext* context,
-      const v1::ComputeExpertSimilarityRequest* request,
-      v1::ComputeExpertSimilarityResponse* response) override {
-    return HandleUnary(environment_, "AnalysisService/ComputeExpertSimilarity",
-                       context, request, response,
-                       internal::ComputeExpertSimilarity);
+      grpc::ServerUnaryStreamer<v1::ComputeExpertSimilarityRequest,
+                                v1::ComputeExpertSimilarityResponse>* streamer)
+      override {
+    return HandleEarlyUnary(environment_,
+                            "AnalysisService/ComputeExpertSimilarity", context,
+                            streamer, internal::ComputeExpertSimilarity);
   }
-  grpc::Status ComputeNeuronStatistics(
+  grpc::Status StreamedComputeNeuronStatistics(
       grpc::ServerContext* context,
-      const v1::ComputeNeuronStatisticsRequest* request,
-      v1::ComputeNeuronStatisticsResponse* response) override {
-    return HandleUnary(environment_, "AnalysisService/ComputeNeuronStatistics",
-                       context, request, response,
-                       internal::ComputeNeuronStatistics);
+      grpc::ServerUnaryStreamer<v1::ComputeNeuronStatisticsRequest,
+                                v1::ComputeNeuronStatisticsResponse>* streamer)
+      override {
+    return HandleEarlyUnary(environment_,
+                            "AnalysisService/ComputeNeuronStatistics", context,
+                            streamer, internal::ComputeNeuronStatistics);
   }
   grpc::Status SubmitAnalysis(grpc::ServerContext* context,
                               const v1::SubmitAnalysisRequest* request,

@@ -1,5 +1,5 @@
-#include <string>
 #include <utility>
+#include <vector>
 
 #include "server/rpc/answer_internal.h"
 
@@ -32,11 +32,15 @@ absl::StatusOr<FoldableAnswer> ReadAll(ResultStream& stream,
 
 }  // namespace
 
-void AnnounceAnswer(const ResultStream& stream, Call& call) {
-  if (!stream.job_id().empty()) {
-    call.AddInitialMetadata("moescope-job-id", stream.job_id());
+void AnnounceAnswer(const std::vector<const ResultStream*>& parts, Call& call) {
+  bool cached = true;
+  for (const ResultStream* const part : parts) {
+    if (!part->cached()) {
+      call.AddInitialMetadata("moescope-job-id", part->job_id());
+      cached = false;
+    }
   }
-  call.AddInitialMetadata("moescope-cache", stream.cached() ? "hit" : "miss");
+  call.AddInitialMetadata("moescope-cache", cached ? "hit" : "miss");
   // Before the first chunk: who waits for it can already cancel the job.
   call.SendInitialMetadata();
 }
@@ -47,13 +51,18 @@ absl::StatusOr<std::optional<spec::Chunk>> NextChunk(ResultStream& stream,
       [&](const RunContext& slice) { return stream.Next(slice); });
 }
 
+void CancelIfUnwanted(ResultStream& stream, const Call& call) {
+  const absl::Status wanted = call.Check();
+  if (absl::IsCancelled(wanted) || absl::IsDeadlineExceeded(wanted)) {
+    stream.Cancel();
+  }
+}
+
 absl::StatusOr<FoldableAnswer> ReadFoldable(ResultStream& stream,
                                             const Call& call) {
   absl::StatusOr<FoldableAnswer> answer = ReadAll(stream, call);
-  const absl::Status wanted = call.Check();
-  if (!answer.ok() &&
-      (absl::IsCancelled(wanted) || absl::IsDeadlineExceeded(wanted))) {
-    stream.Cancel();
+  if (!answer.ok()) {
+    CancelIfUnwanted(stream, call);
   }
   return answer;
 }

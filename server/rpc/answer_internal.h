@@ -16,8 +16,12 @@
 namespace moescope::internal {
 
 /// Tells the caller about the answer before the answer: metadata
-/// `moescope-job-id` (where there is a job) and `moescope-cache`, hit or miss.
-void AnnounceAnswer(const ResultStream& stream, Call& call);
+/// `moescope-job-id`, once per part that a job makes, and `moescope-cache`: hit
+/// where no part needs one, else miss.
+void AnnounceAnswer(const std::vector<const ResultStream*>& parts, Call& call);
+
+/// Ends the job of an answer whose caller has left.
+void CancelIfUnwanted(ResultStream& stream, const Call& call);
 
 /// The next chunk, or nullopt after the last; also ends when the caller leaves
 /// or the server stops.

@@ -86,7 +86,7 @@ class Call {
 
   /// Metadata that goes before the first message.
   void AddInitialMetadata(const std::string& key, const std::string& value);
-  /// Sends it now where the call is a stream; a unary call can't.
+  /// Sends it now, where the handler can; else it goes with the answer.
   void SendInitialMetadata() {
     if (send_initial_metadata_) {
       send_initial_metadata_();
@@ -127,6 +127,34 @@ grpc::Status HandleUnary(CallEnvironment& environment, absl::string_view method,
     MOESCOPE_ASSIGN_OR_RETURN(*response, use_case(call, *request));
     call.CountSent(static_cast<std::int64_t>(response->ByteSizeLong()));
     return absl::OkStatus();
+  });
+}
+
+/// HandleUnary for a method whose caller is told of its job before the answer:
+/// initial metadata go when the use case sends them.
+template <class Request, class Response, class UseCase>
+grpc::Status HandleEarlyUnary(
+    CallEnvironment& environment, absl::string_view method,
+    grpc::ServerContext* context,
+    grpc::ServerUnaryStreamer<Request, Response>* streamer, UseCase use_case) {
+  Request request;
+  const bool understood = streamer->Read(&request);
+  Call call(environment, method, *context,
+            static_cast<std::int64_t>(request.ByteSizeLong()));
+  call.SetInitialMetadataSender([streamer] { streamer->SendInitialMetadata(); });
+  return call.Run([&]() -> absl::Status {
+    MOESCOPE_RETURN_IF_ERROR(call.Check());
+    if (!understood) {
+      return absl::InvalidArgumentError(
+          "the request is not the message that the method takes");
+    }
+    MOESCOPE_ASSIGN_OR_RETURN(const Response response, use_case(call, request));
+    call.CountSent(static_cast<std::int64_t>(response.ByteSizeLong()));
+    if (streamer->Write(response)) {
+      return absl::OkStatus();
+    }
+    MOESCOPE_RETURN_IF_ERROR(call.Check());
+    return absl::CancelledError("the connection was lost");
   });
 }
 

@@ -15,7 +15,6 @@
 namespace moescope::internal {
 namespace {
 
-constexpr absl::Duration kHeartbeat = absl::Seconds(10);
 // How soon a watcher who left, or a server that stops, is noticed.
 constexpr absl::Duration kWatchSlice = absl::Milliseconds(250);
 
@@ -109,7 +108,8 @@ absl::Status WatchJob(Call& call, const v1::WatchJobRequest& request,
     if (record.sequence > sequence) {
       sequence = record.sequence;
       *response.mutable_job() = ToMessage(record);
-    } else if (absl::Now() - last_sent >= kHeartbeat) {
+    } else if (absl::Now() - last_sent >=
+               call.environment().options.watch_heartbeat) {
       response.set_heartbeat(true);
     }
     if (response.has_job() || response.heartbeat()) {

@@ -40,7 +40,7 @@ absl::Status ReadResult(Call& call, const v1::ReadResultRequest& request,
                         const Send<v1::ReadResultResponse>& send) {
   MOESCOPE_ASSIGN_OR_RETURN(const std::unique_ptr<ResultStream> stream,
                             Open(call, request));
-  AnnounceAnswer(*stream, call);
+  AnnounceAnswer({stream.get()}, call);
   return SendAnswer(*stream, call, send);
 }
 

@@ -1,5 +1,9 @@
 #include "moescope/app/config.h"
 
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -49,6 +53,50 @@ TEST(ConfigTest, FlagsAreUnderstood) {
   EXPECT_THAT(parsed.line.config.preload, testing::ElementsAre("a", "b"));
   EXPECT_EQ(parsed.line.config.drain_grace, absl::Seconds(5));
   EXPECT_EQ(parsed.line.config.service.max_tokens, 100);
+}
+
+class ConfigFileTest : public testing::Test {
+ protected:
+  ~ConfigFileTest() override { std::filesystem::remove(path_); }
+  Parsed ParseWithFile(const std::string& text,
+                       std::vector<const char*> flags) {
+    std::ofstream(path_) << text;
+    const std::string flag = "--config=" + path_;
+    flags.push_back(flag.c_str());
+    return Parse(std::move(flags));
+  }
+  const std::string path_ = testing::TempDir() + "moescope_config_test_" +
+                            std::to_string(::getpid());
+};
+
+TEST_F(ConfigFileTest, HoldsFlagsThatTheCommandLineOverrides) {
+  const Parsed parsed = ParseWithFile(
+      "# as on the command line\n"
+      "model_root=/m\ncache_bytes=1MiB\npreload=a,b\nthreads=3\n"
+      "listen=0.0.0.0:1\nallow_insecure_remote=true\n",
+      {"--threads=5"});
+
+  ASSERT_EQ(parsed.line.exit_status, std::nullopt) << parsed.err;
+  EXPECT_EQ(parsed.line.config.service.model_root, "/m");
+  EXPECT_EQ(parsed.line.config.service.cache_disk_bytes, 1048576);
+  EXPECT_THAT(parsed.line.config.preload, testing::ElementsAre("a", "b"));
+  EXPECT_EQ(parsed.line.config.service.threads, 5);
+  EXPECT_TRUE(parsed.line.config.allow_insecure_remote);
+}
+
+TEST_F(ConfigFileTest, UnknownFlagIsNamed) {
+  const Parsed parsed = ParseWithFile("nonsense=1\n", {"--model_root=/m"});
+
+  EXPECT_EQ(parsed.line.exit_status, 2);
+  EXPECT_THAT(parsed.err, HasSubstr("nonsense"));
+}
+
+TEST(ConfigTest, AbsentFileOfFlagsIsNamed) {
+  const Parsed parsed =
+      Parse({"--model_root=/m", "--config=/does/not/exist"});
+
+  EXPECT_EQ(parsed.line.exit_status, 2);
+  EXPECT_THAT(parsed.err, HasSubstr("/does/not/exist"));
 }
 
 TEST(ConfigTest, UnknownFlagIsNamedWithThoseThatExist) {

@@ -4,12 +4,16 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+
+#include "moescope/base/mutex.h"
 #include "moescope/v1/analysis.grpc.pb.h"
 #include "moescope/v1/job.grpc.pb.h"
 #include "moescope/v1/result.grpc.pb.h"
@@ -19,6 +23,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::UnorderedElementsAre;
 
 // A chunk in one slice: the count `value` under its name.
 v1::ResultSlice Slice(std::int64_t number, const std::string& name) {
@@ -32,10 +37,30 @@ v1::ResultSlice Slice(std::int64_t number, const std::string& name) {
   return slice;
 }
 
+using FakeAnalysisBase =
+    v1::AnalysisService::WithStreamedUnaryMethod_ComputeNeuronStatistics<
+        v1::AnalysisService::Service>;
+
 // Streams chunk 0 and then loses the connection, or waits for its caller to
 // leave.
-class FakeAnalysis final : public v1::AnalysisService::Service {
+class FakeAnalysis final : public FakeAnalysisBase {
  public:
+  // Tells its two jobs and never answers.
+  grpc::Status StreamedComputeNeuronStatistics(
+      grpc::ServerContext* context,
+      grpc::ServerUnaryStreamer<v1::ComputeNeuronStatisticsRequest,
+                                v1::ComputeNeuronStatisticsResponse>* streamer)
+      override {
+    v1::ComputeNeuronStatisticsRequest request;
+    streamer->Read(&request);
+    context->AddInitialMetadata("moescope-job-id", "job-1");
+    context->AddInitialMetadata("moescope-job-id", "job-2");
+    streamer->SendInitialMetadata();
+    while (!context->IsCancelled()) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return grpc::Status::CANCELLED;
+  }
   grpc::Status TraceRouting(
       grpc::ServerContext* context, const v1::TraceRoutingRequest* request,
       grpc::ServerWriter<v1::TraceRoutingResponse>* writer) override {
@@ -74,7 +99,8 @@ class FakeJobs final : public v1::JobService::Service {
   grpc::Status CancelJob(grpc::ServerContext*,
                          const v1::CancelJobRequest* request,
                          v1::CancelJobResponse*) override {
-    cancelled_right_job = request->id() == "job-1";
+    const MutexLock lock(mutex_);
+    cancelled_.push_back(request->id());
     return grpc::Status::OK;
   }
   grpc::Status WatchJob(
@@ -89,7 +115,14 @@ class FakeJobs final : public v1::JobService::Service {
     return again ? grpc::Status::OK
                  : grpc::Status(grpc::StatusCode::UNAVAILABLE, "lost");
   }
-  std::atomic<bool> cancelled_right_job{false};
+  std::vector<std::string> cancelled() {
+    const MutexLock lock(mutex_);
+    return cancelled_;
+  }
+
+ private:
+  Mutex mutex_;
+  std::vector<std::string> cancelled_ ABSL_GUARDED_BY(mutex_);
 };
 
 class ClientTest : public ::testing::Test {
@@ -141,7 +174,18 @@ TEST_F(ClientTest, AnInterruptionCancelsTheJobOnTheServer) {
       request, [](const spec::Chunk&) { return absl::OkStatus(); });
 
   EXPECT_EQ(result.status().code(), absl::StatusCode::kCancelled);
-  EXPECT_TRUE(jobs_.cancelled_right_job);
+  EXPECT_THAT(jobs_.cancelled(), ElementsAre("job-1"));
+}
+
+TEST_F(ClientTest, AnInterruptionCancelsBothJobsOfAUnaryCall) {
+  options_.interrupted = [] { return true; };
+  Client client(options_);
+
+  const auto response =
+      client.ComputeNeuronStatistics(v1::ComputeNeuronStatisticsRequest());
+
+  EXPECT_EQ(response.status().code(), absl::StatusCode::kCancelled);
+  EXPECT_THAT(jobs_.cancelled(), UnorderedElementsAre("job-1", "job-2"));
 }
 
 TEST_F(ClientTest, WatchesOnAfterALostStream) {

@@ -3,6 +3,7 @@
 Usage: server_test.py SERVER MODEL_ROOT
 """
 
+import os
 import re
 import socket
 import subprocess
@@ -58,6 +59,23 @@ class WrongUsage(unittest.TestCase):
 
     def test_budget_must_be_a_size(self):
         self.assertIn("--memory_budget", self.refused("--memory_budget=much"))
+
+    def test_unknown_flag_in_a_file_is_named(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+            file.write("nonsense=1\n")
+            file.flush()
+            self.assertIn("nonsense", self.refused("--config=" + file.name))
+
+    def test_bad_value_in_a_file_gets_the_allowed_ones(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+            file.write("device=gpu\n")
+            file.flush()
+            self.assertIn("auto, cpu, cuda:N",
+                          self.refused("--config=" + file.name))
+
+    def test_absent_file_of_flags_is_named(self):
+        self.assertIn("/does/not/exist",
+                      self.refused("--config=/does/not/exist"))
 
     def test_address_needs_a_port(self):
         self.assertIn("HOST:PORT", self.refused("--listen=127.0.0.1"))
@@ -140,6 +158,15 @@ class Running(unittest.TestCase):
         self.ready(server)
         self.assertEqual(server.terminate(), 0)
         self.assertIn('"event":"stopped"', server.log().replace(": ", ":"))
+
+    def test_flags_may_stand_in_a_file(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "server.conf")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write('preload="tiny-mixtral"\nthreads=1\n')
+            server = self.start("--config=" + path)
+        self.assertRegex(self.ready(server),
+                         r'moescope_model_state\{state="ready"\} 1')
 
     def test_two_servers_do_not_share_a_data_folder(self):
         server = self.start()

@@ -31,6 +31,52 @@ namespace {
 using testing::HasSubstr;
 
 constexpr char kModel[] = "tiny-mixtral";
+constexpr int kMaxTokens = 200000;
+
+// A unary call whose metadata are looked at before its reply.
+class NeuronCall {
+ public:
+  NeuronCall(v1::AnalysisService::Stub& stub,
+             const v1::ComputeNeuronStatisticsRequest& request)
+      : reader_(stub.PrepareAsyncComputeNeuronStatistics(&context_, request,
+                                                         &queue_)) {
+    reader_->StartCall();
+  }
+
+  // The jobs that the initial metadata name.
+  std::vector<std::string> WaitForJobs() {
+    reader_->ReadInitialMetadata(nullptr);
+    WaitForEvent();
+    std::vector<std::string> ids;
+    const auto told =
+        context_.GetServerInitialMetadata().equal_range("moescope-job-id");
+    for (auto entry = told.first; entry != told.second; ++entry) {
+      ids.emplace_back(entry->second.data(), entry->second.size());
+    }
+    return ids;
+  }
+  void Leave() { context_.TryCancel(); }
+  grpc::Status Finish() {
+    grpc::Status status;
+    reader_->Finish(&response_, &status, nullptr);
+    WaitForEvent();
+    return status;
+  }
+
+ private:
+  void WaitForEvent() {
+    void* tag = nullptr;
+    bool ok = false;
+    EXPECT_TRUE(queue_.Next(&tag, &ok));
+  }
+
+  grpc::ClientContext context_;
+  grpc::CompletionQueue queue_;
+  v1::ComputeNeuronStatisticsResponse response_;
+  std::unique_ptr<
+      grpc::ClientAsyncResponseReader<v1::ComputeNeuronStatisticsResponse>>
+      reader_;
+};
 
 // A whole server of this process, with a channel to it.
 class RpcServerTest : public testing::Test {
@@ -44,11 +90,14 @@ class RpcServerTest : public testing::Test {
     options.data_dir = data_dir_;
     options.device = "cpu";
     options.version = "0.0.0";
-    options.max_tokens = 1000;
+    options.max_tokens = kMaxTokens;
+    options.workers = 1;
     auto service = Service::Create(options, Clock::Real(), metrics_);
     ASSERT_TRUE(service.ok()) << service.status();
     service_ = *std::move(service);
-    auto server = RpcServer::Start({}, *service_, metrics_);
+    RpcServerOptions rpc_options;
+    rpc_options.watch_heartbeat = absl::Milliseconds(50);
+    auto server = RpcServer::Start(rpc_options, *service_, metrics_);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     channel_ = grpc::CreateChannel(server_->address(),
@@ -105,6 +154,55 @@ class RpcServerTest : public testing::Test {
       trace.cache = std::string(cache->second.data(), cache->second.size());
     }
     return trace;
+  }
+
+  // A job that keeps the only worker busy until it is cancelled.
+  std::string OccupyWorker() {
+    v1::SubmitAnalysisRequest request;
+    request.mutable_spec()->mutable_activation_statistics()->set_model(kModel);
+    for (int i = 0; i < kMaxTokens / 1000; ++i) {
+      request.mutable_input()->add_documents()->mutable_tokens()->mutable_ids()
+          ->Resize(1000, 7);
+    }
+    v1::SubmitAnalysisResponse response;
+    grpc::ClientContext context;
+    const grpc::Status status =
+        analysis_->SubmitAnalysis(&context, request, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return response.job().id();
+  }
+
+  void CancelJob(const std::string& id) {
+    v1::CancelJobRequest request;
+    request.set_id(id);
+    v1::CancelJobResponse response;
+    grpc::ClientContext context;
+    EXPECT_TRUE(jobs_->CancelJob(&context, request, &response).ok());
+  }
+
+  v1::JobState StateOf(const std::string& id) {
+    v1::GetJobRequest request;
+    request.set_id(id);
+    v1::GetJobResponse response;
+    grpc::ClientContext context;
+    EXPECT_TRUE(jobs_->GetJob(&context, request, &response).ok());
+    return response.job().state();
+  }
+
+  v1::Job WatchToEnd(const std::string& id) {
+    v1::WatchJobRequest request;
+    request.set_id(id);
+    grpc::ClientContext context;
+    const auto reader = jobs_->WatchJob(&context, request);
+    v1::WatchJobResponse response;
+    v1::Job last;
+    while (reader->Read(&response)) {
+      if (response.has_job()) {
+        last = response.job();
+      }
+    }
+    EXPECT_TRUE(reader->Finish().ok());
+    return last;
   }
 
   // The first field that the details of `status` complain of.
@@ -181,14 +279,13 @@ TEST_F(RpcServerTest, LayerBeyondTheModelIsOutOfRange) {
 
 TEST_F(RpcServerTest, TooManyTokensAreResourceExhaustedWithTheLimit) {
   v1::TraceRoutingRequest request = TraceRequest();
-  for (int i = 0; i < 1000; ++i) {
-    request.mutable_input()->mutable_documents(0)->mutable_tokens()->add_ids(1);
-  }
+  request.mutable_input()->mutable_documents(0)->mutable_tokens()->mutable_ids()
+      ->Resize(kMaxTokens + 1, 1);
 
   const grpc::Status status = RunTrace(request).status;
 
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
-  EXPECT_THAT(status.error_message(), HasSubstr("1000"));
+  EXPECT_THAT(status.error_message(), HasSubstr("200000"));
 }
 
 TEST_F(RpcServerTest, InputInTwoPlacesIsRefused) {
@@ -222,21 +319,73 @@ TEST_F(RpcServerTest, SubmittedJobCanBeWatchedToItsEnd) {
       analysis_->SubmitAnalysis(&submit_context, request, &submitted);
   ASSERT_TRUE(status.ok()) << status.error_message();
 
-  v1::WatchJobRequest watch;
-  watch.set_id(submitted.job().id());
-  grpc::ClientContext watch_context;
-  const auto reader = jobs_->WatchJob(&watch_context, watch);
-  v1::WatchJobResponse response;
-  v1::Job last;
-  while (reader->Read(&response)) {
-    if (response.has_job()) {
-      last = response.job();
-    }
-  }
+  const v1::Job last = WatchToEnd(submitted.job().id());
 
-  ASSERT_TRUE(reader->Finish().ok());
   EXPECT_EQ(last.state(), v1::JOB_STATE_SUCCEEDED) << last.error().message();
   EXPECT_EQ(last.result().size(), 64u);
+}
+
+TEST_F(RpcServerTest, WatchedJobThatDoesNotChangeSendsHeartbeats) {
+  const std::string busy = OccupyWorker();
+  v1::SubmitAnalysisRequest request;
+  request.mutable_spec()->mutable_expert_similarity()->set_model(kModel);
+  v1::SubmitAnalysisResponse queued;
+  grpc::ClientContext submit_context;
+  ASSERT_TRUE(
+      analysis_->SubmitAnalysis(&submit_context, request, &queued).ok());
+
+  v1::WatchJobRequest watch;
+  watch.set_id(queued.job().id());
+  watch.set_after_sequence(queued.job().sequence());
+  grpc::ClientContext watch_context;
+  const auto reader = jobs_->WatchJob(&watch_context, watch);
+  v1::WatchJobResponse first;
+  v1::WatchJobResponse second;
+  ASSERT_TRUE(reader->Read(&first));
+  ASSERT_TRUE(reader->Read(&second));
+  watch_context.TryCancel();
+  CancelJob(busy);
+
+  EXPECT_TRUE(first.heartbeat());
+  EXPECT_FALSE(first.has_job());
+  EXPECT_TRUE(second.heartbeat());
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+}
+
+TEST_F(RpcServerTest, UnaryCallTellsItsJobsBeforeItsReply) {
+  const std::string busy = OccupyWorker();
+  v1::ComputeNeuronStatisticsRequest request;
+  request.mutable_spec()->set_model(kModel);
+  *request.mutable_input() = TraceRequest().input();
+  NeuronCall call(*analysis_, request);
+
+  const std::vector<std::string> ids = call.WaitForJobs();
+
+  ASSERT_EQ(ids.size(), 2u);
+  EXPECT_EQ(StateOf(ids[0]), v1::JOB_STATE_QUEUED);
+  EXPECT_EQ(StateOf(ids[1]), v1::JOB_STATE_QUEUED);
+  CancelJob(ids[0]);
+  CancelJob(ids[1]);
+  EXPECT_EQ(call.Finish().error_code(), grpc::StatusCode::CANCELLED);
+  CancelJob(busy);
+}
+
+TEST_F(RpcServerTest, CallerWhoLeavesAUnaryCallTakesItsJobsAlong) {
+  const std::string busy = OccupyWorker();
+  v1::ComputeNeuronStatisticsRequest request;
+  request.mutable_spec()->set_model(kModel);
+  *request.mutable_input() = TraceRequest().input();
+  NeuronCall call(*analysis_, request);
+  const std::vector<std::string> ids = call.WaitForJobs();
+  ASSERT_EQ(ids.size(), 2u);
+
+  call.Leave();
+
+  EXPECT_EQ(call.Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_EQ(WatchToEnd(ids[0]).state(), v1::JOB_STATE_CANCELLED);
+  EXPECT_EQ(WatchToEnd(ids[1]).state(), v1::JOB_STATE_CANCELLED);
+  EXPECT_EQ(StateOf(busy), v1::JOB_STATE_RUNNING);
+  CancelJob(busy);
 }
 
 TEST_F(RpcServerTest, CancellingAnEndedJobIsNoError) {

@@ -19,6 +19,8 @@ struct RpcServerOptions {
   /// Threads for calls; a stream keeps one as long as it lives, and a call
   /// beyond is RESOURCE_EXHAUSTED.
   int max_threads = 128;
+  /// A watched job that does not change sends a sign of life this often.
+  absl::Duration watch_heartbeat = absl::Seconds(10);
   /// What GetServerInfo shows of the process.
   std::string model_root;
   std::string replica;
