@@ -6,3 +6,14 @@ if(TARGET moescope_model)
             forward_error_test.cc forward_testing.cc forward_main.cc
     LIBS moescope::model moescope_testing)
 endif()
+
+# Once more where the promises are weaker, whatever the processor at hand fits.
+if(TARGET model_forward_test AND EXISTS /proc/cpuinfo)
+  file(STRINGS /proc/cpuinfo has_avx2 REGEX " avx2( |$)" LIMIT_COUNT 1)
+  if(has_avx2)
+    add_test(NAME model_forward_avx2_test
+             COMMAND model_forward_test --gtest_filter=*ForwardPropertyTest*:ForwardTest.*)
+    set_tests_properties(model_forward_avx2_test PROPERTIES LABELS torch TIMEOUT 120
+                         ENVIRONMENT MOESCOPE_TEST_BLAS_CORE=Haswell)
+  endif()
+endif()
