@@ -5,10 +5,13 @@
 #include <type_traits>
 #include <variant>
 
+#include "absl/strings/str_cat.h"
+
 #include "moescope/analysis/activation_statistics.h"
 #include "moescope/analysis/expert_similarity.h"
 #include "moescope/analysis/neuron_weight_statistics.h"
 #include "moescope/analysis/routing_trace.h"
+#include "moescope/base/error.h"
 
 namespace moescope::analysis {
 namespace {
@@ -56,6 +59,17 @@ absl::Status Run(const spec::AnalysisSpec& spec, const ModelInputs& inputs,
 
 bool NeedsModel(const spec::AnalysisSpec& spec) {
   return Catalogue()[spec.index()].needs_forward;
+}
+
+absl::Status RequireForward(const spec::AnalysisSpec& spec,
+                            const model::Checkpoint& checkpoint) {
+  const absl::Status& status = checkpoint.forward_status();
+  if (!NeedsModel(spec) || status.ok()) {
+    return absl::OkStatus();
+  }
+  return FieldError(status.code(), "spec.model",
+                    absl::StrCat("no forward pass: ", status.message()),
+                    "NO_FORWARD_PASS");
 }
 
 spec::ModelFacts FactsOf(const model::Checkpoint& checkpoint,

@@ -47,8 +47,14 @@ absl::StatusOr<std::shared_ptr<const Checkpoint>> Checkpoint::Open(
                             internal::FindFamily(
                                 checkpoint->config_.model_type));
   auto by_role = std::make_unique<internal::ModelTensors>();
-  MOESCOPE_RETURN_IF_ERROR(family->bind(
-      internal::TensorBinder(checkpoint->config_, files.tensors), *by_role));
+  by_role->layers.resize(
+      static_cast<std::size_t>(checkpoint->config_.num_layers));
+  const internal::TensorBinder binder(checkpoint->config_, files.tensors);
+  MOESCOPE_RETURN_IF_ERROR(family->bind_blocks(binder, *by_role));
+  checkpoint->forward_status_ = checkpoint->config_.forward_status;
+  if (checkpoint->forward_status_.ok()) {
+    checkpoint->forward_status_ = family->bind_rest(binder, *by_role);
+  }
   MOESCOPE_ASSIGN_OR_RETURN(checkpoint->identity_,
                             internal::IdentifyModel(folder, files));
   absl::StatusOr<std::shared_ptr<const Tokenizer>> tokenizer =

@@ -142,6 +142,7 @@ MemoryEstimate Model::Estimate(const Checkpoint& checkpoint,
 absl::StatusOr<std::shared_ptr<const Model>> Model::Load(
     std::shared_ptr<const Checkpoint> checkpoint, const std::string& device,
     ThreadPool& /*pool*/, const RunContext& context) {
+  MOESCOPE_RETURN_IF_ERROR(checkpoint->forward_status());
   MOESCOPE_ASSIGN_OR_RETURN(std::string resolved, ResolveDevice(device));
   UseOneBlasThread();
   const ModelConfig& config = checkpoint->config();

@@ -123,6 +123,12 @@ absl::StatusOr<std::vector<FitView>> Service::ListFits(
       fits.push_back({status.name, checkpoint.status()});
       continue;
     }
+    const absl::Status forward =
+        analysis::RequireForward(defaults, **checkpoint);
+    if (!forward.ok()) {
+      fits.push_back({status.name, forward});
+      continue;
+    }
     spec::AnalysisSpec spec = defaults;
     if (spec::TokenInput* const input = spec::MutableTokenInput(spec)) {
       input->ids = {0};

@@ -46,6 +46,7 @@ absl::Status NormaliseSpec(Service::State& state, const AnalysisRequest& request
   }
   MOESCOPE_ASSIGN_OR_RETURN(const auto checkpoint,
                             state.registry->OpenCheckpoint(names.front()));
+  MOESCOPE_RETURN_IF_ERROR(analysis::RequireForward(spec, *checkpoint));
   const spec::ModelFacts facts = analysis::FactsOf(*checkpoint, names.front());
   if (!request.input.documents.empty()) {
     spec::TokenInput* const input = spec::MutableTokenInput(spec);

@@ -306,8 +306,44 @@ TEST(CheckpointTest, NamesAMissingTensor) {
 
   EXPECT_EQ(checkpoint.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(Message(checkpoint),
-            "tensor \"model.layers.2.input_layernorm.weight\" of family "
+            "tensor \"model.layers.2.block_sparse_moe.gate.weight\" of family "
             "mixtral is missing");
+}
+
+// The weights file of `folder` with one name changed to another of its length.
+void RenameTensor(const ScratchFolder& scratch, const std::string& from,
+                  const std::string& to) {
+  std::string bytes = ReadBytes(scratch / "model/model.safetensors");
+  const std::size_t at = bytes.find("\"" + from + "\"");
+  ASSERT_NE(at, std::string::npos);
+  ASSERT_EQ(from.size(), to.size());
+  bytes.replace(at + 1, from.size(), to);
+  scratch.Write("model/model.safetensors", bytes);
+}
+
+TEST(CheckpointTest, AMissingAttentionTensorForbidsForwardPassesAlone) {
+  ScratchFolder scratch;
+  const std::string folder = scratch.CopyTestdata("fixtures/mixtral", "model");
+  RenameTensor(scratch, "model.layers.1.self_attn.q_proj.weight",
+               "model.layers.1.self_attn.x_proj.weight");
+
+  const auto checkpoint = Checkpoint::Open(folder);
+
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_TRUE((*checkpoint)->Router(1).ok());
+  EXPECT_TRUE((*checkpoint)->Expert(1, 7).ok());
+  EXPECT_EQ((*checkpoint)->forward_status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ((*checkpoint)->forward_status().message(),
+            "tensor \"model.layers.1.self_attn.q_proj.weight\" of family "
+            "mixtral is missing");
+}
+
+TEST(CheckpointTest, AWholeCheckpointCanMakeForwardPasses) {
+  const auto checkpoint = Checkpoint::Open(Testdata("fixtures/mixtral"));
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+
+  EXPECT_TRUE((*checkpoint)->forward_status().ok());
 }
 
 TEST(CheckpointTest, NamesATensorOfAnotherShape) {
@@ -319,10 +355,27 @@ TEST(CheckpointTest, NamesATensorOfAnotherShape) {
 
   const auto checkpoint = Checkpoint::Open(folder);
 
-  EXPECT_EQ(checkpoint.status().code(), absl::StatusCode::kDataLoss);
-  EXPECT_EQ(Message(checkpoint),
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_EQ((*checkpoint)->forward_status().code(),
+            absl::StatusCode::kDataLoss);
+  EXPECT_EQ((*checkpoint)->forward_status().message(),
             "tensor \"model.embed_tokens.weight\": shape is [128, 40], "
             "config.json implies [127, 40]");
+}
+
+TEST(CheckpointTest, RefusesAnExpertOfAnotherShape) {
+  ScratchFolder scratch;
+  const std::string folder = scratch.CopyTestdata("fixtures/mixtral", "model");
+  json config = json::parse(ReadBytes(folder + "/config.json"));
+  config["intermediate_size"] = 14;
+  scratch.Write("model/config.json", config.dump());
+
+  const auto checkpoint = Checkpoint::Open(folder);
+
+  EXPECT_EQ(checkpoint.status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(Message(checkpoint),
+            "tensor \"model.layers.0.block_sparse_moe.experts.0.w1.weight\": "
+            "shape is [28, 40], config.json implies [14, 40]");
 }
 
 TEST(CheckpointTest, NamesAWeightOfAnUnsupportedFormat) {
@@ -336,8 +389,10 @@ TEST(CheckpointTest, NamesAWeightOfAnUnsupportedFormat) {
 
   const auto checkpoint = Checkpoint::Open(folder);
 
-  EXPECT_EQ(checkpoint.status().code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(Message(checkpoint),
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_EQ((*checkpoint)->forward_status().code(),
+            absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string((*checkpoint)->forward_status().message()),
               HasSubstr("tensor \"model.norm.weight\": dtype I32"));
 }
 

@@ -29,6 +29,11 @@ absl::Status Run(const spec::AnalysisSpec& spec, const ModelInputs& inputs,
 /// Whether the analysis needs inputs.model, a checkpoint ready for passes.
 bool NeedsModel(const spec::AnalysisSpec& spec);
 
+/// OK, or, for an analysis that needs a forward pass, why `checkpoint` cannot
+/// make one: its forward_status, about field "spec.model".
+absl::Status RequireForward(const spec::AnalysisSpec& spec,
+                            const model::Checkpoint& checkpoint);
+
 /// What spec::Normalise must know of a checkpoint that is called `name`.
 spec::ModelFacts FactsOf(const model::Checkpoint& checkpoint,
                          absl::string_view name);

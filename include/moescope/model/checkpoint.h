@@ -55,9 +55,10 @@ struct ModelIdentity {
 /// Threads: immutable after Open.
 class Checkpoint {
  public:
-  /// Opens `folder`. Every tensor that the family's table asks for must be
-  /// there with the shape that config.json implies. Messages name files without
-  /// their folders.
+  /// Opens `folder`. Every tensor of the feed-forward blocks and their routers
+  /// that the family's table asks for must be there with the shape that
+  /// config.json implies; what a forward pass asks for beyond them is left to
+  /// forward_status. Messages name files without their folders.
   /// Errors: NOT_FOUND (no folder); FAILED_PRECONDITION (no config.json, no
   /// weights, a missing tensor: named); UNIMPLEMENTED (family, dtype: named);
   /// DATA_LOSS (files contradict themselves: file, tensor, expected and found).
@@ -86,6 +87,10 @@ class Checkpoint {
     return tokenizer_;
   }
   const absl::Status& tokenizer_status() const { return tokenizer_status_; }
+  /// OK, or why no Model can be made of it: a feature of the attention
+  /// (UNIMPLEMENTED), a missing tensor (FAILED_PRECONDITION) or one of another
+  /// shape (DATA_LOSS), named. Experts and routers can be read all the same.
+  const absl::Status& forward_status() const { return forward_status_; }
   /// Sum of the weight files' sizes.
   std::int64_t weight_bytes() const { return weight_bytes_; }
   /// Dtype that most weight bytes have: "BF16".
@@ -107,7 +112,8 @@ class Checkpoint {
   absl::StatusOr<ExpertWeights> DenseBlock(std::int64_t layer) const;
 
   /// All tensors by role, for the forward pass of this layer
-  /// (server/model/layer_tensors_internal.h).
+  /// (server/model/layer_tensors_internal.h). Complete when forward_status is
+  /// OK.
   const internal::ModelTensors& tensors_by_role() const { return *by_role_; }
 
  private:
@@ -121,6 +127,7 @@ class Checkpoint {
   absl::Status tokenizer_status_;
   std::string text_digests_;  // Of config.json and the index.
   std::vector<std::shared_ptr<const MappedFile>> weight_files_;
+  absl::Status forward_status_;
   std::vector<std::shared_ptr<const SafetensorsFile>> files_;
   std::map<std::string, const TensorEntry*, std::less<>> tensors_;
   std::unique_ptr<const internal::ModelTensors> by_role_;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
@@ -153,6 +154,9 @@ struct ModelConfig {
   std::int64_t shared_width = 0;  ///< F of the shared block (all together).
   RouterConfig router;
   std::vector<LayerConfig> layers;  ///< L
+  /// OK, or what of the attention or its positions is not supported. Then no
+  /// forward pass can be made; the rest of this holds all the same.
+  absl::Status forward_status;
 
   /// Numbers of the layers that have a router, rising.
   std::vector<std::int64_t> MoeLayers() const;
@@ -164,8 +168,9 @@ struct ModelConfig {
 /// Reads the text of a config.json.
 /// Errors: DATA_LOSS for text that is no JSON object, a missing or wrongly
 /// typed key, or a value outside its range (names the key); UNIMPLEMENTED for
-/// an unknown model_type (lists the known ones), an activation, quantisation or
-/// RoPE scaling that is not supported (names it).
+/// an unknown model_type (lists the known ones), an activation or quantisation
+/// that is not supported (names it). What is not supported of the attention or
+/// its positions is named in forward_status.
 absl::StatusOr<ModelConfig> ParseConfig(absl::string_view json_text);
 
 /// model_type values that ParseConfig accepts, sorted.

@@ -52,7 +52,8 @@ class Model {
 
   /// Makes the weights resident on `device`; reports progress in bytes. The
   /// first call sets the loaded OpenBLAS to one thread, for good.
-  /// Errors: RESOURCE_EXHAUSTED (out of device memory), CANCELLED,
+  /// Errors: the checkpoint's forward_status; RESOURCE_EXHAUSTED (out of device
+  /// memory), CANCELLED,
   /// UNIMPLEMENTED (a number format that can't be widened).
   static absl::StatusOr<std::shared_ptr<const Model>> Load(
       std::shared_ptr<const Checkpoint> checkpoint, const std::string& device,

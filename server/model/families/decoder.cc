@@ -193,7 +193,6 @@ absl::Status BindDecoder(const TensorBinder& binder, ModelTensors& tensors) {
       binder.RequireMatrix(config.tied_embeddings ? "model.embed_tokens.weight"
                                                   : "lm_head.weight",
                            config.vocab_size, config.width));
-  tensors.layers.resize(static_cast<std::size_t>(config.num_layers));
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
     LayerTensors& layer = tensors.layers[static_cast<std::size_t>(i)];
     const std::string prefix = LayerPrefix(i);

@@ -112,8 +112,8 @@ absl::Status BindMoeLayer(const TensorBinder& binder, const std::string& block,
   return absl::OkStatus();
 }
 
-absl::Status BindDeepseek(const TensorBinder& binder, ModelTensors& tensors) {
-  MOESCOPE_RETURN_IF_ERROR(BindDecoder(binder, tensors));
+absl::Status BindDeepseekBlocks(const TensorBinder& binder,
+                               ModelTensors& tensors) {
   const ModelConfig& config = binder.config();
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
     LayerTensors& layer = tensors.layers[static_cast<std::size_t>(i)];
@@ -132,7 +132,8 @@ absl::Status BindDeepseek(const TensorBinder& binder, ModelTensors& tensors) {
 }  // namespace
 
 Family DeepseekFamily() {
-  return {"deepseek", {"deepseek"}, &ParseDeepseek, &BindDeepseek};
+  return {"deepseek", {"deepseek"}, &ParseDeepseek, &BindDeepseekBlocks,
+          &BindDecoder};
 }
 
 }  // namespace moescope::model::internal

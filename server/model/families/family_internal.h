@@ -22,11 +22,21 @@ struct Family {
   std::string name;
   /// Values of config.json's model_type that mean this family.
   std::vector<std::string> model_types;
-  /// Fills everything but family and model_type. Errors: as ParseConfig.
+  /// Fills everything but family and model_type. What is not supported of the
+  /// attention goes to forward_status (ForForwardAlone). Errors: as ParseConfig.
   absl::Status (*parse)(const ConfigReader& json, ModelConfig& config);
-  /// Finds every tensor of the model. Errors: as TensorBinder::Require.
-  absl::Status (*bind)(const TensorBinder& binder, ModelTensors& tensors);
+  /// Finds routers, experts, shared and dense blocks of all layers; `tensors`
+  /// has a row for each. Static analyses need no more.
+  /// Errors: as TensorBinder::Require.
+  absl::Status (*bind_blocks)(const TensorBinder& binder,
+                              ModelTensors& tensors);
+  /// Finds the rest, which a forward pass needs too. Errors: likewise.
+  absl::Status (*bind_rest)(const TensorBinder& binder, ModelTensors& tensors);
 };
+
+/// Keeps an UNIMPLEMENTED `status` of what a forward pass alone needs in
+/// config.forward_status (the first one) and gives OK; passes on any other.
+absl::Status ForForwardAlone(absl::Status status, ModelConfig& config);
 
 /// All rows. Threads: safe.
 absl::Span<const Family> Families();

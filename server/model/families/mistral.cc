@@ -26,8 +26,8 @@ absl::Status ParseMistral(const ConfigReader& json, ModelConfig& config) {
   return absl::OkStatus();
 }
 
-absl::Status BindMistral(const TensorBinder& binder, ModelTensors& tensors) {
-  MOESCOPE_RETURN_IF_ERROR(BindDecoder(binder, tensors));
+absl::Status BindMistralBlocks(const TensorBinder& binder,
+                               ModelTensors& tensors) {
   const ModelConfig& config = binder.config();
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
     MOESCOPE_ASSIGN_OR_RETURN(
@@ -41,7 +41,8 @@ absl::Status BindMistral(const TensorBinder& binder, ModelTensors& tensors) {
 }  // namespace
 
 Family MistralFamily() {
-  return {"mistral", {"mistral"}, &ParseMistral, &BindMistral};
+  return {"mistral", {"mistral"}, &ParseMistral, &BindMistralBlocks,
+          &BindDecoder};
 }
 
 }  // namespace moescope::model::internal

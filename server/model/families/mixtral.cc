@@ -30,8 +30,8 @@ absl::Status ParseMixtral(const ConfigReader& json, ModelConfig& config) {
   return absl::OkStatus();
 }
 
-absl::Status BindMixtral(const TensorBinder& binder, ModelTensors& tensors) {
-  MOESCOPE_RETURN_IF_ERROR(BindDecoder(binder, tensors));
+absl::Status BindMixtralBlocks(const TensorBinder& binder,
+                               ModelTensors& tensors) {
   const ModelConfig& config = binder.config();
   const bool fused = binder.Has(LayerPrefix(0) + "mlp.experts.gate_up_proj");
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
@@ -53,7 +53,8 @@ absl::Status BindMixtral(const TensorBinder& binder, ModelTensors& tensors) {
 }  // namespace
 
 Family MixtralFamily() {
-  return {"mixtral", {"mixtral"}, &ParseMixtral, &BindMixtral};
+  return {"mixtral", {"mixtral"}, &ParseMixtral, &BindMixtralBlocks,
+          &BindDecoder};
 }
 
 }  // namespace moescope::model::internal

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -21,6 +22,12 @@ absl::Span<const Family> Families() {
       MixtralFamily(),
   };
   return *kFamilies;
+}
+
+absl::Status ForForwardAlone(absl::Status status, ModelConfig& config) {
+  if (!absl::IsUnimplemented(status)) return status;
+  if (config.forward_status.ok()) config.forward_status = std::move(status);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<const Family*> FindFamily(absl::string_view model_type) {
