@@ -27,12 +27,14 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data,
   for (const model::internal::Family& family : model::internal::Families()) {
     if (family.name != config->family) continue;
     model::internal::ModelTensors tensors;
-    const absl::Status bound = family.bind(
-        model::internal::TensorBinder(*config, none), tensors);
-    moescope::fuzz::ExpectRefusal(bound,
-                                  {absl::StatusCode::kFailedPrecondition,
-                                   absl::StatusCode::kDataLoss,
-                                   absl::StatusCode::kUnimplemented});
+    tensors.layers.resize(config->layers.size());
+    const model::internal::TensorBinder binder(*config, none);
+    for (const auto bind : {family.bind_blocks, family.bind_rest}) {
+      moescope::fuzz::ExpectRefusal(bind(binder, tensors),
+                                    {absl::StatusCode::kFailedPrecondition,
+                                     absl::StatusCode::kDataLoss,
+                                     absl::StatusCode::kUnimplemented});
+    }
   }
   return 0;
 }
