@@ -125,6 +125,30 @@ absl::StatusOr<std::string> ConfigReader::StringOr(
   return String(key);
 }
 
+absl::StatusOr<std::optional<std::array<std::int64_t, 2>>>
+ConfigReader::OptionalIntegerPair(absl::string_view key,
+                                  IntegerRange range) const {
+  using Pair = std::array<std::int64_t, 2>;
+  const std::string allowed = absl::StrCat("two times ", Describe(range));
+  const json* found = Find(key);
+  if (found == nullptr) return std::optional<Pair>();
+  if (!found->is_array() || found->size() != 2) {
+    return Wrong(key, *found, allowed);
+  }
+  Pair pair = {};
+  for (std::size_t i = 0; i < pair.size(); ++i) {
+    const json& element = (*found)[i];
+    // Compared as reals: an unsigned number may not fit std::int64_t.
+    if (!element.is_number_integer() ||
+        element.get<double>() < static_cast<double>(range.min) ||
+        element.get<double>() > static_cast<double>(range.max)) {
+      return Wrong(key, element, allowed);
+    }
+    pair[i] = element.get<std::int64_t>();
+  }
+  return std::optional<Pair>(pair);
+}
+
 absl::StatusOr<std::optional<ConfigReader>> ConfigReader::Object(
     absl::string_view key) const {
   const json* found = Find(key);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
@@ -50,6 +51,9 @@ class ConfigReader {
   absl::StatusOr<std::string> String(absl::string_view key) const;
   absl::StatusOr<std::string> StringOr(absl::string_view key,
                                        absl::string_view fallback) const;
+  /// nullopt when absent.
+  absl::StatusOr<std::optional<std::array<std::int64_t, 2>>>
+  OptionalIntegerPair(absl::string_view key, IntegerRange range) const;
   /// nullopt when absent.
   absl::StatusOr<std::optional<ConfigReader>> Object(
       absl::string_view key) const;

@@ -34,7 +34,13 @@ class TensorBinder {
   absl::StatusOr<const TensorEntry*> Require(
       const std::string& name, const std::vector<std::int64_t>& shape) const;
 
-  /// Require, as a matrix of `rows` by `cols`.
+  /// A tensor of U8. Errors: as Require.
+  absl::StatusOr<const TensorEntry*> RequireBytes(
+      const std::string& name, const std::vector<std::int64_t>& shape) const;
+
+  /// Require, as a matrix of `rows` by `cols`; where config.quantisation is
+  /// kFloat8Blocks also F8_E4M3, whose scales are the tensor `name` +
+  /// "_scale_inv" (F32 or BF16), one per block, those at the edges cut off.
   absl::StatusOr<numerics::MatrixView> RequireMatrix(const std::string& name,
                                                      std::int64_t rows,
                                                      std::int64_t cols) const;
@@ -46,6 +52,11 @@ class TensorBinder {
                                               bool has_bias) const;
 
  private:
+  absl::StatusOr<const TensorEntry*> Find(const std::string& name) const;
+  absl::StatusOr<numerics::MatrixView> BindFloat8(const TensorEntry& tensor,
+                                                  std::int64_t rows,
+                                                  std::int64_t cols) const;
+
   const ModelConfig& config_;
   const TensorMap& tensors_;
 };

@@ -113,6 +113,7 @@ at::ScalarType ToScalarType(numerics::ElementType type) {
 
 at::Tensor MakeResident(const numerics::MatrixView& view,
                         std::shared_ptr<const void> owner, c10::Device device) {
+  TORCH_CHECK(numerics::IsDense(view), "a matrix is not dense");
   return MakeResident(view.data, {view.rows, view.cols}, {view.row_stride, 1},
                       ToScalarType(view.type), std::move(owner), device);
 }

@@ -244,9 +244,34 @@ INSTANTIATE_TEST_SUITE_P(
         RefusedConfig{"Activation", "mixtral", R"({"hidden_act": "gelu"})",
                       kUnimplemented, "hidden_act: \"gelu\""},
         RefusedConfig{"Quantised", "mixtral",
-                      R"({"quantization_config": {"quant_method": "fp8"}})",
+                      R"({"quantization_config": {"quant_method": "gptq"}})",
                       kUnimplemented,
-                      "quantization_config.quant_method: \"fp8\""},
+                      "quantization_config.quant_method: \"gptq\" is not "
+                      "supported (fp8 is)"},
+        RefusedConfig{"Mxfp4ElsewhereThanGptOss", "mixtral",
+                      R"({"quantization_config": {"quant_method": "mxfp4"}})",
+                      kUnimplemented,
+                      "quantization_config.quant_method: \"mxfp4\""},
+        RefusedConfig{"OtherFloat8", "mixtral",
+                      R"({"quantization_config": {"quant_method": "fp8",
+                          "fmt": "e5m2"}})",
+                      kUnimplemented, "quantization_config.fmt: \"e5m2\""},
+        RefusedConfig{"StaticActivations", "mixtral",
+                      R"({"quantization_config": {"quant_method": "fp8",
+                          "activation_scheme": "static"}})",
+                      kUnimplemented,
+                      "quantization_config.activation_scheme: \"static\""},
+        RefusedConfig{"BlocksOfNothing", "mixtral",
+                      R"({"quantization_config": {"quant_method": "fp8",
+                          "weight_block_size": [128, 0]}})",
+                      kDataLoss,
+                      "quantization_config.weight_block_size: is 0, must be "
+                      "two times an integer in [1, 1048576]"},
+        RefusedConfig{"BlockOfOneNumber", "mixtral",
+                      R"({"quantization_config": {"quant_method": "fp8",
+                          "weight_block_size": [128]}})",
+                      kDataLoss,
+                      "quantization_config.weight_block_size: is an array"},
         RefusedConfig{"OldRopeScaling", "mixtral",
                       R"({"rope_scaling": {"type": "yarn"}})", kUnimplemented,
                       "rope_scaling.type: \"yarn\""},
@@ -271,6 +296,34 @@ INSTANTIATE_TEST_SUITE_P(
     [](const ::testing::TestParamInfo<RefusedConfig>& row) {
       return std::string(row.param.name);
     });
+
+TEST(ConfigTest, RefusesOneFloat8ScaleForAWholeMatrix) {
+  json config = json::parse(Testdata("fixtures/mixtral/config.json"));
+  config["quantization_config"] = {{"quant_method", "fp8"},
+                                   {"weight_block_size", nullptr}};
+
+  const auto parsed = ParseConfig(config.dump());
+
+  EXPECT_EQ(parsed.status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(Message(parsed),
+              HasSubstr("quantization_config.weight_block_size: null"));
+}
+
+TEST(ConfigTest, ReadsTheBlocksOfFloat8) {
+  const auto given = ParsePatched(
+      "mixtral", R"({"quantization_config": {"quant_method": "fp8",
+                     "weight_block_size": [16, 32]}})");
+  const auto absent = ParsePatched(
+      "mixtral", R"({"quantization_config": {"quant_method": "fp8"}})");
+
+  ASSERT_TRUE(given.ok()) << given.status();
+  ASSERT_TRUE(absent.ok()) << absent.status();
+  EXPECT_EQ(given->quantisation, Quantisation::kFloat8Blocks);
+  EXPECT_EQ(given->scale_block_rows, 16);
+  EXPECT_EQ(given->scale_block_cols, 32);
+  EXPECT_EQ(absent->scale_block_rows, 128);
+  EXPECT_EQ(absent->scale_block_cols, 128);
+}
 
 TEST(ConfigTest, KnowsItsModelTypes) {
   EXPECT_THAT(KnownModelTypes(), ElementsAre("deepseek", "mistral", "mixtral"));

@@ -5,6 +5,9 @@ if(TARGET moescope_model)
             forward_property_test.cc
             forward_error_test.cc forward_testing.cc forward_main.cc
     LIBS moescope::model moescope_testing)
+  moescope_add_test(NAME model_weights_test LABEL torch
+    SOURCES stacked_experts_test.cc
+    LIBS moescope::model moescope_testing)
 endif()
 
 # Once more where the promises are weaker, whatever the processor at hand fits.

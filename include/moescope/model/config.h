@@ -108,6 +108,14 @@ struct AttentionConfig {
   double temperature_floor = 8192.0;
 };
 
+/// How weights are quantised on disk. Tensors that are not remain plain
+/// numbers: norms, biases, embeddings, routers.
+enum class Quantisation {
+  kNone,
+  kFloat8Blocks,  ///< fp8: F8_E4M3 with a weight_scale_inv per block.
+  kMxfp4,  ///< mxfp4: experts in blocks of 32 values of 4 bits and a scale.
+};
+
 /// What differs from layer to layer.
 struct LayerConfig {
   bool is_moe = false;
@@ -146,6 +154,10 @@ struct ModelConfig {
   Activation activation = Activation::kSilu;
   double swiglu_limit = 7.0;    ///< kClampedSwiglu
   double swiglu_alpha = 1.702;  ///< kClampedSwiglu
+  Quantisation quantisation = Quantisation::kNone;
+  /// Size of a block of kFloat8Blocks.
+  std::int64_t scale_block_rows = 128;
+  std::int64_t scale_block_cols = 128;
 
   std::int64_t num_experts = 0;  ///< E; 0 for a dense model.
   std::int64_t expert_width = 0;  ///< F of a routed expert.

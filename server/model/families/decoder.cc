@@ -5,6 +5,8 @@
 #include "absl/strings/str_cat.h"
 
 #include "moescope/base/status_macros.h"
+#include "server/model/families/quantisation_internal.h"
+#include "server/model/families/stacked_experts_internal.h"
 #include "server/model/quote_name_internal.h"
 
 namespace moescope::model::internal {
@@ -17,15 +19,6 @@ absl::Status Unsupported(absl::string_view key, absl::string_view value,
 }
 
 absl::Status RefuseUnsupported(const ConfigReader& json) {
-  MOESCOPE_ASSIGN_OR_RETURN(
-      const std::optional<ConfigReader> quantization,
-      json.Object("quantization_config"));
-  if (quantization.has_value()) {
-    MOESCOPE_ASSIGN_OR_RETURN(const std::string method,
-                              quantization->StringOr("quant_method", ""));
-    return Unsupported("quantization_config.quant_method", method,
-                       "no quantization_config");
-  }
   MOESCOPE_ASSIGN_OR_RETURN(const std::string activation,
                             json.StringOr("hidden_act", "silu"));
   if (activation != "silu") {
@@ -146,6 +139,8 @@ absl::Status CheckOneType(const ExpertWeights& block,
 absl::Status ParseDecoder(const ConfigReader& json,
                           const DecoderDefaults& defaults,
                           ModelConfig& config) {
+  MOESCOPE_RETURN_IF_ERROR(
+      ParseQuantisation(json, defaults.quantisations, config));
   MOESCOPE_RETURN_IF_ERROR(RefuseUnsupported(json));
   MOESCOPE_ASSIGN_OR_RETURN(config.num_layers,
                             json.Integer("num_hidden_layers", kLayerRange));
@@ -243,28 +238,8 @@ absl::StatusOr<std::vector<ExpertWeights>> BindExperts(
 
 absl::StatusOr<std::vector<ExpertWeights>> BindFusedExperts(
     const TensorBinder& binder, const std::string& prefix) {
-  const std::int64_t num_experts = binder.config().num_experts;
-  const std::int64_t width = binder.config().expert_width;
-  const std::int64_t model_width = binder.config().width;
-  MOESCOPE_ASSIGN_OR_RETURN(
-      const TensorEntry* gate_up,
-      binder.Require(prefix + "gate_up_proj",
-                     {num_experts, 2 * width, model_width}));
-  MOESCOPE_ASSIGN_OR_RETURN(
-      const TensorEntry* down,
-      binder.Require(prefix + "down_proj", {num_experts, model_width, width}));
-  const std::int64_t size = width * model_width;
-  std::vector<ExpertWeights> experts;
-  for (std::int64_t e = 0; e < num_experts; ++e) {
-    ExpertWeights expert;
-    expert.projections = {
-        ViewRows(*gate_up, 2 * e * size, width, model_width),
-        ViewRows(*gate_up, (2 * e + 1) * size, width, model_width),
-        ViewRows(*down, e * size, model_width, width)};
-    MOESCOPE_RETURN_IF_ERROR(CheckOneType(expert, prefix));
-    experts.push_back(expert);
-  }
-  return experts;
+  return BindFusedExperts(binder, prefix + "gate_up_proj",
+                          prefix + "down_proj");
 }
 
 }  // namespace moescope::model::internal

@@ -33,10 +33,12 @@ struct DecoderDefaults {
   std::int64_t num_kv_heads = 0;
   /// Where the key is absent; null always means none.
   std::optional<std::int64_t> sliding_window;
+  /// What quantization_config may say.
+  std::vector<Quantisation> quantisations = {Quantisation::kFloat8Blocks};
 };
 
 /// Everything of ModelConfig but the feed-forward part; layers are dense.
-/// Refuses quantised weights, RoPE scaling and activations but SiLU.
+/// Refuses other quantised weights, RoPE scaling and activations but SiLU.
 absl::Status ParseDecoder(const ConfigReader& json,
                           const DecoderDefaults& defaults, ModelConfig& config);
 
