@@ -13,33 +13,27 @@
 
 namespace moescope::model::internal {
 
-/// Cosine and sine of each row's angles: position / theta^(2i / head_dim),
-/// computed in fp64 on the host.
-struct RopeTables {
-  at::Tensor cosine;  // [R, head_dim / 2]
-  at::Tensor sine;    // [R, head_dim / 2]
+/// Queries, keys and values of all rows, after norms and rotation; may be views
+/// into wider rows. H query heads share G key/value heads: head h has the
+/// h / (H / G)-th.
+struct AttentionHeads {
+  at::Tensor q;  // [R, H, Q]
+  at::Tensor k;  // [R, G, N]
+  /// What follows in every head's key; undefined where N = Q.
+  at::Tensor shared_key;  // [R, Q - N]
+  at::Tensor v;           // [R, G, V]
+  at::Tensor sinks;       // [H] fp32; undefined: none
 };
-/// Positions start at 0 in each sequence; rows after the last sequence (up to
-/// `rows`) have position 0.
-RopeTables MakeRopeTables(absl::Span<const std::int64_t> lengths,
-                          std::int64_t rows, const ModelConfig& config,
-                          c10::Device device);
 
-/// Rotates the halves of every head of `x` [R, heads * head_dim] in place, tile
-/// by tile.
-absl::Status ApplyRope(const PassResources& pass, const RopeTables& tables,
-                       std::int64_t head_dim, const at::Tensor& x);
-
-/// Causal attention of each sequence with grouped key/value heads and, if the
-/// layer's config says so, a sliding window (query i sees key j when i - window
-/// < j ≤ i). Products have shapes that depend on the position inside the sequence
-/// alone. `q`, `out` [R, H * head_dim], `k`, `v` [R, num_kv_heads * head_dim];
-/// rows of `out` past the last sequence become 0.
+/// Causal attention of each sequence. Scores are q·k times the scale, capped
+/// where the config says so; a sliding window (query i sees key j when
+/// i - window < j ≤ i) and chunks (i and j in the same one) are the layer's.
+/// A sink is one more logit of the softmax without a value. Products have
+/// shapes that depend on the position inside the sequence alone. `out`
+/// [R, H, V]; its rows past the last sequence become 0.
 absl::Status Attention(const PassResources& pass,
                        absl::Span<const std::int64_t> lengths,
-                       const ModelConfig& config, std::int64_t layer,
-                       const at::Tensor& q,
-                       const at::Tensor& k, const at::Tensor& v,
-                       const at::Tensor& out);
+                       const AttentionConfig& config, const LayerConfig& layer,
+                       const AttentionHeads& heads, const at::Tensor& out);
 
 }  // namespace moescope::model::internal

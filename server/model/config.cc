@@ -14,6 +14,22 @@
 
 namespace moescope::model {
 
+std::int64_t ModelConfig::QueryWidth() const {
+  return attention.kind == AttentionKind::kLatent
+             ? attention.nope_dim + attention.rope_dim
+             : head_dim;
+}
+
+std::int64_t ModelConfig::ValueWidth() const {
+  return attention.kind == AttentionKind::kLatent ? attention.value_dim
+                                                  : head_dim;
+}
+
+std::int64_t ModelConfig::RotatedWidth() const {
+  if (attention.kind == AttentionKind::kLatent) return attention.rope_dim;
+  return rope.dim == 0 ? head_dim : rope.dim;
+}
+
 std::vector<std::int64_t> ModelConfig::MoeLayers() const {
   std::vector<std::int64_t> moe_layers;
   for (std::size_t i = 0; i < layers.size(); ++i) {
@@ -23,6 +39,24 @@ std::vector<std::int64_t> ModelConfig::MoeLayers() const {
 }
 
 namespace {
+
+std::string DescribeGroups(const RouterConfig& router,
+                           std::int64_t num_experts) {
+  const bool sigmoid = router.rule == "noaux_tc";
+  std::string text =
+      absl::StrCat(sigmoid ? "sigmoid" : "softmax", " over ", num_experts);
+  if (sigmoid) absl::StrAppend(&text, ", choice by score plus correction bias");
+  if (router.num_groups > 1) {
+    absl::StrAppend(&text, ", ", router.groups_kept, " of ", router.num_groups,
+                    " groups by ",
+                    sigmoid ? "the sum of their two best" : "their best",
+                    " (others count as ",
+                    router.masked_groups_are_zero ? "0" : "-infinity", ")");
+  }
+  absl::StrAppend(&text, ", top-", router.experts_per_token, ", ",
+                  router.renormalise ? "renormalised" : "not renormalised");
+  return text;
+}
 
 // The rules of router_rules.cc in words.
 std::string DescribeRule(const RouterConfig& router, std::int64_t num_experts) {
@@ -39,6 +73,9 @@ std::string DescribeRule(const RouterConfig& router, std::int64_t num_experts) {
                         ", two picks, each weighted by the softmax over the "
                         "logits within ", 2 * router.jitter,
                         " of it, not renormalised");
+  }
+  if (router.rule == "group_limited_greedy" || router.rule == "noaux_tc") {
+    return DescribeGroups(router, num_experts);
   }
   const std::string scores = router.rule == "softmax_topk"
                                  ? "softmax"

@@ -87,21 +87,88 @@ absl::StatusOr<std::int64_t> ConfigReader::IntegerOr(absl::string_view key,
   return value.value_or(fallback);
 }
 
-absl::StatusOr<double> ConfigReader::PositiveReal(absl::string_view key) const {
+absl::StatusOr<double> ConfigReader::Real(absl::string_view key,
+                                          bool zero_allowed) const {
   const json* found = Find(key);
   if (found == nullptr) return Missing(key);
-  if (!found->is_number()) return Wrong(key, *found, "a number above 0");
+  const absl::string_view allowed =
+      zero_allowed ? "a number of at least 0" : "a number above 0";
+  if (!found->is_number()) return Wrong(key, *found, allowed);
   const double value = found->get<double>();
-  if (!std::isfinite(value) || value <= 0) {
-    return Wrong(key, *found, "a number above 0");
+  if (!std::isfinite(value) || value < 0 || (value == 0 && !zero_allowed)) {
+    return Wrong(key, *found, allowed);
   }
   return value;
+}
+
+absl::StatusOr<double> ConfigReader::PositiveReal(absl::string_view key) const {
+  return Real(key, /*zero_allowed=*/false);
 }
 
 absl::StatusOr<double> ConfigReader::PositiveRealOr(absl::string_view key,
                                                     double fallback) const {
   if (!Has(key)) return fallback;
   return PositiveReal(key);
+}
+
+absl::StatusOr<double> ConfigReader::NonNegativeRealOr(absl::string_view key,
+                                                       double fallback) const {
+  if (!Has(key)) return fallback;
+  return Real(key, /*zero_allowed=*/true);
+}
+
+absl::StatusOr<std::vector<double>> ConfigReader::PositiveReals(
+    absl::string_view key) const {
+  constexpr absl::string_view kAllowed = "an array of numbers above 0";
+  const json* found = Find(key);
+  if (found == nullptr) return Missing(key);
+  if (!found->is_array()) return Wrong(key, *found, kAllowed);
+  std::vector<double> values;
+  for (const json& element : *found) {
+    const double value = element.is_number() ? element.get<double>() : 0;
+    if (!std::isfinite(value) || value <= 0) {
+      return Wrong(absl::StrCat(key, "[", values.size(), "]"), element,
+                   "a number above 0");
+    }
+    values.push_back(value);
+  }
+  return values;
+}
+
+absl::StatusOr<std::vector<std::int64_t>> ConfigReader::Integers(
+    absl::string_view key, IntegerRange range) const {
+  std::vector<std::int64_t> values;
+  const json* found = Find(key);
+  if (found == nullptr) return values;
+  if (!found->is_array()) return Wrong(key, *found, "an array of integers");
+  for (const json& element : *found) {
+    const std::string name = absl::StrCat(key, "[", values.size(), "]");
+    if (!element.is_number_integer()) {
+      return Wrong(name, element, Describe(range));
+    }
+    const auto value = element.get<std::int64_t>();
+    if (value < range.min || value > range.max) {
+      return Wrong(name, element, Describe(range));
+    }
+    values.push_back(value);
+  }
+  return values;
+}
+
+absl::StatusOr<std::vector<std::string>> ConfigReader::Strings(
+    absl::string_view key) const {
+  std::vector<std::string> values;
+  const json* found = Find(key);
+  if (found == nullptr) return values;
+  if (!found->is_array()) return Wrong(key, *found, "an array of strings");
+  for (const json& element : *found) {
+    if (!element.is_string()) {
+      return Wrong(absl::StrCat(key, "[", values.size(), "]"), element,
+                   "a string");
+    }
+    values.push_back(element.get<std::string>());
+  }
+  return values;
 }
 
 absl::StatusOr<bool> ConfigReader::BoolOr(absl::string_view key,

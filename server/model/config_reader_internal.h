@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -47,6 +48,17 @@ class ConfigReader {
   absl::StatusOr<double> PositiveReal(absl::string_view key) const;
   absl::StatusOr<double> PositiveRealOr(absl::string_view key,
                                         double fallback) const;
+  /// Finite and at least 0.
+  absl::StatusOr<double> NonNegativeRealOr(absl::string_view key,
+                                           double fallback) const;
+  /// Each finite and above 0.
+  absl::StatusOr<std::vector<double>> PositiveReals(
+      absl::string_view key) const;
+  /// Empty when absent.
+  absl::StatusOr<std::vector<std::int64_t>> Integers(absl::string_view key,
+                                                     IntegerRange range) const;
+  /// Empty when absent.
+  absl::StatusOr<std::vector<std::string>> Strings(absl::string_view key) const;
   absl::StatusOr<bool> BoolOr(absl::string_view key, bool fallback) const;
   absl::StatusOr<std::string> String(absl::string_view key) const;
   absl::StatusOr<std::string> StringOr(absl::string_view key,
@@ -61,6 +73,7 @@ class ConfigReader {
  private:
   const nlohmann::json* Find(absl::string_view key) const;
   absl::Status Missing(absl::string_view key) const;
+  absl::StatusOr<double> Real(absl::string_view key, bool zero_allowed) const;
   absl::Status Wrong(absl::string_view key, const nlohmann::json& found,
                      absl::string_view allowed) const;
 

@@ -214,7 +214,8 @@ absl::Status FeedForward(const PassResources& pass, const ModelConfig& config,
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight,
                    double epsilon) {
   const at::Tensor mean_square = x.square().mean(-1, /*keepdim=*/true);
-  return x * at::rsqrt(mean_square + epsilon) * weight;
+  const at::Tensor unit = x * at::rsqrt(mean_square + epsilon);
+  return weight.defined() ? unit * weight : unit;
 }
 
 at::Tensor LayerNorm(const at::Tensor& x, const NormWeights& norm,

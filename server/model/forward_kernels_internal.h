@@ -95,7 +95,8 @@ absl::Status FeedForward(const PassResources& pass, const ModelConfig& config,
                          const at::Tensor& x, const BlockWeights& weights,
                          const at::Tensor& activation, const at::Tensor& out);
 
-/// Row-wise x / sqrt(mean(x²) + epsilon) ⊙ weight in fp32, one tile.
+/// x / sqrt(mean(x²) + epsilon) ⊙ weight over the last dimension in fp32, one
+/// tile; without the factor where `weight` is undefined.
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight,
                    double epsilon);
 

@@ -13,6 +13,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "server/model/forward_pass_internal.h"
+#include "server/model/self_attention_internal.h"
 #include "server/model/torch_tensor_internal.h"
 
 #include "moescope/base/blas_core.h"
@@ -117,15 +118,14 @@ MemoryEstimate Model::Estimate(const Checkpoint& checkpoint,
   const ModelConfig& c = checkpoint.config();
   const internal::TileShape shape = internal::TileShapeFor(ToDevice(device));
   const std::int64_t rows = RoundUp(kTokens, shape.tile_rows);
-  const std::int64_t q_width = c.num_heads * c.head_dim;
-  const std::int64_t kv_width = c.num_kv_heads * c.head_dim;
   const std::int64_t k = c.router.experts_per_token;
   const std::int64_t widest =
       std::max({c.expert_width, c.shared_width, c.dense_width});
   const std::int64_t threads =
       std::max<std::int64_t>(1, std::thread::hardware_concurrency());
   const std::int64_t stream =
-      rows * (5 * c.width + 2 * q_width + 2 * kv_width + 2 * c.num_experts);
+      rows *
+      (5 * c.width + internal::AttentionFloats(c) + 2 * c.num_experts);
   const std::int64_t choices = shape.block_rows * k * c.width;
   const std::int64_t per_thread =
       shape.block_rows * (c.expert_width + 3 * c.width) +

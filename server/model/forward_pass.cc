@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "server/model/attention_internal.h"
 #include "server/model/forward_experts_internal.h"
 #include "server/model/forward_pass_internal.h"
+#include "server/model/self_attention_internal.h"
 #include "server/model/torch_tensor_internal.h"
 
 #include "moescope/base/error.h"
@@ -22,6 +22,10 @@ struct RoutingBuffers {
   at::Tensor ids;      // [R, K]
   at::Tensor weights;  // [R, K]
   at::Tensor margin;   // [R]
+  // Undefined where the rule has none, as in LayerRouting.
+  at::Tensor choice;           // [R, E]
+  at::Tensor group_mask;       // [R, num_groups]
+  at::Tensor depends_on_mask;  // [R]
 };
 
 // One pass over a batch. Every [R, …] buffer has the T tokens in whole tiles;
@@ -42,7 +46,8 @@ class Pass {
         last_layer_(request.logits ? config_.num_layers - 1
                                    : request.layers.back()),
         residual_(pass.buffers.Take(rows_, config_.width)),
-        rope_(MakeRopeTables(batch.lengths, rows_, config_, pass.device)) {}
+        positions_(
+            MakePositionTables(batch.lengths, rows_, config_, pass.device)) {}
 
   absl::Status Run() {
     MOESCOPE_RETURN_IF_ERROR(Embed());
@@ -126,22 +131,14 @@ class Pass {
 
   absl::Status AddAttention(std::int64_t layer) {
     const ResidentLayer& weights = Weights(layer);
-    const std::int64_t dim = config_.head_dim;
+    const AttentionLayer attention = {
+        config_, config_.layers[static_cast<std::size_t>(layer)],
+        weights.attention, positions_, batch_.lengths};
+    const auto input = pass_.buffers.Take(rows_, config_.width);
     const auto hidden = pass_.buffers.Take(rows_, config_.width);
-    const auto q = pass_.buffers.Take(rows_, config_.num_heads * dim);
-    const auto k = pass_.buffers.Take(rows_, config_.num_kv_heads * dim);
-    const auto v = pass_.buffers.Take(rows_, config_.num_kv_heads * dim);
-    const auto mixed = pass_.buffers.Take(rows_, config_.num_heads * dim);
     MOESCOPE_RETURN_IF_ERROR(
-        Normalise(weights.input_norm, config_.norm_epsilon, *hidden));
-    MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *hidden, weights.attention.q, *q));
-    MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *hidden, weights.attention.k, *k));
-    MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *hidden, weights.attention.v, *v));
-    MOESCOPE_RETURN_IF_ERROR(ApplyRope(pass_, rope_, dim, *q));
-    MOESCOPE_RETURN_IF_ERROR(ApplyRope(pass_, rope_, dim, *k));
-    MOESCOPE_RETURN_IF_ERROR(
-        Attention(pass_, batch_.lengths, config_, layer, *q, *k, *v, *mixed));
-    MOESCOPE_RETURN_IF_ERROR(Linear(pass_, *mixed, weights.attention.o, *hidden));
+        Normalise(weights.input_norm, config_.norm_epsilon, *input));
+    MOESCOPE_RETURN_IF_ERROR(SelfAttention(pass_, attention, *input, *hidden));
     return AddToResidual(*hidden, weights.attention_out_norm);
   }
 
@@ -179,7 +176,9 @@ class Pass {
     if (wanted) {
       MOESCOPE_RETURN_IF_ERROR(observer_.OnRouting(
           {layer, Real(input), Real(routing.logits), Real(routing.scores),
-           Real(routing.ids), Real(routing.weights), Real(routing.margin)}));
+           Real(routing.ids), Real(routing.weights), Real(routing.margin),
+           Real(routing.choice), Real(routing.group_mask),
+           Real(routing.depends_on_mask)}));
     }
     const bool show_experts = wanted && request_.all_experts;
     if (!NeedsOutput(layer) && !show_experts) {
@@ -258,15 +257,31 @@ class Pass {
     routing.ids = at::empty({rows_, chosen}, options.dtype(at::kLong));
     routing.weights = at::empty({rows_, chosen}, options);
     routing.margin = at::empty({rows_}, options);
+    if (config_.router.corrected) {
+      routing.choice = at::empty({rows_, experts}, options);
+    }
+    if (config_.router.num_groups > 1) {
+      routing.group_mask = at::empty({rows_, config_.router.num_groups},
+                                     options.dtype(at::kLong));
+      routing.depends_on_mask = at::empty({rows_}, options.dtype(at::kLong));
+    }
     MOESCOPE_RETURN_IF_ERROR(
         Linear(pass_, input, weights.router, routing.logits));
     return ForTiles([&](std::int64_t t) {
       const Routing tile =
-          model_.rule->route(Tile(routing.logits, t), config_.router);
+          model_.rule->route(Tile(routing.logits, t), config_.router,
+                             weights.router_correction);
       Tile(routing.scores, t).copy_(tile.scores);
       Tile(routing.ids, t).copy_(tile.topk_ids);
       Tile(routing.weights, t).copy_(tile.topk_weights);
       Tile(routing.margin, t).copy_(tile.margin);
+      if (routing.choice.defined()) {
+        Tile(routing.choice, t).copy_(tile.choice);
+      }
+      if (routing.group_mask.defined()) {
+        Tile(routing.group_mask, t).copy_(tile.group_mask);
+        Tile(routing.depends_on_mask, t).copy_(tile.depends_on_mask);
+      }
     });
   }
 
@@ -302,8 +317,10 @@ class Pass {
     return absl::OkStatus();
   }
 
-  // Without the rows of padding.
-  at::Tensor Real(const at::Tensor& x) const { return x.narrow(0, 0, tokens_); }
+  // Without the rows of padding; undefined if `x` is.
+  at::Tensor Real(const at::Tensor& x) const {
+    return x.defined() ? x.narrow(0, 0, tokens_) : x;
+  }
 
   const PassModel& model_;
   const ModelConfig& config_;
@@ -315,7 +332,7 @@ class Pass {
   const std::int64_t rows_;    // R
   const std::int64_t last_layer_;
   const BufferPool::Lease residual_;  // [R, D]
-  const RopeTables rope_;
+  const PositionTables positions_;
 };
 
 absl::Status ValidateLengths(const ModelConfig& config,

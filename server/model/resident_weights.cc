@@ -33,14 +33,20 @@ std::int64_t Bytes(const ExpertWeights& weights) {
   return bytes;
 }
 
+std::int64_t Bytes(const AttentionTensors& a) {
+  return Bytes(a.q) + Bytes(a.k) + Bytes(a.v) + Bytes(a.o) + Bytes(a.q_norm) +
+         Bytes(a.k_norm) + Bytes(a.sinks) + Bytes(a.q_a) + Bytes(a.q_a_norm) +
+         Bytes(a.q_b) + Bytes(a.kv_a) + Bytes(a.kv_a_norm) + Bytes(a.kv_b);
+}
+
 std::int64_t Bytes(const LayerTensors& layer) {
-  const AttentionTensors& a = layer.attention;
   std::int64_t bytes = Bytes(layer.input_norm) +
                        Bytes(layer.post_attention_norm) +
                        Bytes(layer.attention_out_norm) +
-                       Bytes(layer.block_out_norm) + Bytes(a.q) + Bytes(a.k) +
-                       Bytes(a.v) + Bytes(a.o) + Bytes(layer.router) +
-                       Bytes(layer.shared_gate) + Bytes(layer.block_bias);
+                       Bytes(layer.block_out_norm) + Bytes(layer.attention) +
+                       Bytes(layer.router) + Bytes(layer.shared_gate) +
+                       Bytes(layer.router_correction) +
+                       Bytes(layer.block_bias);
   for (const ExpertWeights& expert : layer.experts) {
     bytes += Bytes(expert);
   }
@@ -102,15 +108,33 @@ class Loader {
     return block;
   }
 
+  AttentionWeights Attention(const AttentionTensors& a) const {
+    AttentionWeights attention;
+    attention.q = Linear(a.q);
+    attention.k = Linear(a.k);
+    attention.v = Linear(a.v);
+    attention.o = Linear(a.o);
+    attention.q_norm = Norm(a.q_norm);
+    attention.k_norm = Norm(a.k_norm);
+    attention.sinks = Vector(a.sinks);
+    attention.q_a = Linear(a.q_a);
+    attention.q_a_norm = Norm(a.q_a_norm);
+    attention.q_b = Linear(a.q_b);
+    attention.kv_a = Linear(a.kv_a);
+    attention.kv_a_norm = Norm(a.kv_a_norm);
+    attention.kv_b = Linear(a.kv_b);
+    return attention;
+  }
+
   ResidentLayer Layer(const LayerTensors& tensors) const {
-    const AttentionTensors& a = tensors.attention;
     ResidentLayer layer;
     layer.input_norm = Norm(tensors.input_norm);
     layer.post_attention_norm = Norm(tensors.post_attention_norm);
     layer.attention_out_norm = Norm(tensors.attention_out_norm);
     layer.block_out_norm = Norm(tensors.block_out_norm);
-    layer.attention = {Linear(a.q), Linear(a.k), Linear(a.v), Linear(a.o)};
+    layer.attention = Attention(tensors.attention);
     layer.router = Linear(tensors.router);
+    layer.router_correction = Vector(tensors.router_correction);
     layer.experts.reserve(tensors.experts.size());
     for (std::size_t e = 0; e < tensors.experts.size(); ++e) {
       layer.experts.push_back(

@@ -43,6 +43,15 @@ struct AttentionWeights {
   LinearWeights k;
   LinearWeights v;
   LinearWeights o;
+  NormWeights q_norm;
+  NormWeights k_norm;
+  at::Tensor sinks;  // fp32
+  LinearWeights q_a;
+  NormWeights q_a_norm;
+  LinearWeights q_b;
+  LinearWeights kv_a;
+  NormWeights kv_a_norm;
+  LinearWeights kv_b;
 };
 
 /// As LayerTensors, with its shapes.
@@ -53,6 +62,7 @@ struct ResidentLayer {
   NormWeights block_out_norm;
   AttentionWeights attention;
   LinearWeights router;  // undefined in a dense layer
+  at::Tensor router_correction;  // [E] fp32; undefined: none
   std::vector<BlockWeights> experts;
   std::optional<BlockWeights> shared;
   at::Tensor shared_gate;  // [D] fp32; undefined when there is none

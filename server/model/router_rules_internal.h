@@ -19,6 +19,13 @@ struct Routing {
   at::Tensor topk_ids;      // [T, K] by falling weight
   at::Tensor topk_weights;  // [T, K]
   at::Tensor margin;        // [T]
+  /// What experts are compared by, before groups; undefined: the scores.
+  at::Tensor choice;  // [T, E]
+  /// 1 for the groups that stay eligible; undefined without groups.
+  at::Tensor group_mask;  // [T, num_groups] int64
+  /// 1 where other experts were chosen if masked groups compared as the other
+  /// of 0 and -infinity; undefined without groups.
+  at::Tensor depends_on_mask;  // [T] int64
 };
 
 /// The K largest of each row, largest first; among equals the lower index.
@@ -38,8 +45,10 @@ void OrderByWeight(Routing& routing);
 /// token's row.
 struct RouterRule {
   absl::string_view name;
-  /// Definition: see the functions in router_rules.cc. Torch exceptions pass.
-  Routing (*route)(const at::Tensor& logits, const RouterConfig& config);
+  /// Definition: see the functions in router_rules.cc. `correction` [E] is the
+  /// layer's, undefined where it has none. Torch exceptions pass.
+  Routing (*route)(const at::Tensor& logits, const RouterConfig& config,
+                   const at::Tensor& correction);
 };
 
 /// nullptr when no rule has that name.

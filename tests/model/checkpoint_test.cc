@@ -67,6 +67,12 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values("fixtures/mixtral", "fixtures/mixtral_bf16",
                       "fixtures/mixtral_fp16", "fixtures/mixtral_swa",
                       "fixtures/mixtral_fused", "fixtures/deepseek",
+                      "fixtures/deepseek_v2", "fixtures/deepseek_v2_lite",
+                      "fixtures/deepseek_v3", "fixtures/deepseek_v3_negbias",
+                      "fixtures/deepseek_v3_fp8",
+                      "fixtures/olmoe", "fixtures/qwen2_moe",
+                      "fixtures/qwen3_moe", "fixtures/qwen3_moe_fused",
+                      "fixtures/qwen3_moe_sparse_step", "fixtures/llama",
                       "fixtures/mistral", "models/tiny-mixtral",
                       "models/tiny-deepseek", "models/tiny-mistral"));
 

@@ -7,6 +7,9 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
 #include "moescope/model/shapes.h"
 #include "tests/model/scratch_folder.h"
 
@@ -33,6 +36,61 @@ absl::StatusOr<ModelConfig> ParsePatched(const std::string& name,
 
 std::string Message(const absl::StatusOr<ModelConfig>& config) {
   return std::string(config.status().message());
+}
+
+std::string Text(const RopeConfig& r) {
+  return absl::StrCat(
+      r.kind, " ", r.theta, " ", r.dim, " ", r.interleaved, " ", r.factor, " ",
+      r.original_positions, " ", r.beta_fast, " ", r.beta_slow, " ",
+      r.truncate, " ", r.low_frequency_factor, " ", r.high_frequency_factor,
+      " [", absl::StrJoin(r.short_factors, " "), "] [",
+      absl::StrJoin(r.long_factors, " "), "] ", r.attention_factor, " ",
+      r.long_attention_factor);
+}
+
+std::string Text(const AttentionConfig& a) {
+  return absl::StrCat(
+      static_cast<int>(a.kind), " ", static_cast<int>(a.query_key_norm), " ",
+      a.query_key_norm_epsilon, " ", a.scale.value_or(0), " ",
+      a.score_cap.value_or(0), " ", a.clip_qkv.value_or(0), " ", a.sinks, " ",
+      a.q_rank, " ", a.kv_rank, " ", a.nope_dim, " ", a.rope_dim, " ",
+      a.value_dim, " ", a.temperature_scale.value_or(0), " ",
+      a.temperature_floor);
+}
+
+std::string Text(const RouterConfig& r) {
+  return absl::StrCat(r.rule, " ", r.experts_per_token, " ", r.renormalise, " ",
+                      r.scaling, " ", r.num_groups, " ", r.groups_kept, " ",
+                      r.masked_groups_are_zero, " ", r.corrected, " ", r.jitter,
+                      " ",
+                      r.scales_input);
+}
+
+std::string Text(const LayerConfig& l) {
+  return absl::StrCat(l.is_moe, " ", l.sliding_window.value_or(0), " ",
+                      l.attention_chunk.value_or(0), " ", l.rotates);
+}
+
+// Every field, so that two configs with the same text mean the same model.
+std::string Summary(const ModelConfig& c) {
+  std::string text = absl::StrCat(
+      c.family, " ", c.model_type, " ", c.num_layers, " ", c.width, " ",
+      c.vocab_size, " ", c.num_heads, " ", c.num_kv_heads, " ", c.head_dim, " ",
+      c.max_positions, " ", static_cast<int>(c.norm), " ", c.norm_epsilon,
+      "\nrope ", Text(c.rope), "\nattention ", Text(c.attention), "\nrouter ",
+      Text(c.router), "\n");
+  absl::StrAppend(&text, c.qkv_bias, " ", c.output_bias, " ",
+                  c.tied_embeddings, " ", c.embedding_scale, " ",
+                  c.logit_scale, " ", static_cast<int>(c.activation), " ",
+                  c.swiglu_limit, " ", c.swiglu_alpha, " ", c.num_experts, " ",
+                  c.expert_width, " ", c.dense_width, " ",
+                  c.num_shared_experts, " ", c.shared_width, " ",
+                  static_cast<int>(c.quantisation), " ", c.scale_block_rows,
+                  " ", c.scale_block_cols);
+  for (const LayerConfig& layer : c.layers) {
+    absl::StrAppend(&text, "\nlayer ", Text(layer));
+  }
+  return text;
 }
 
 TEST(ConfigTest, ReadsMixtral) {
@@ -115,6 +173,129 @@ TEST(ConfigTest, ReadsMistral) {
   EXPECT_EQ(DescribeRouter(*config), "no router");
 }
 
+TEST(ConfigTest, ReadsQwen2Moe) {
+  const auto config = ParseConfig(Testdata("fixtures/qwen2_moe/config.json"));
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(config->qkv_bias);
+  EXPECT_FALSE(config->output_bias);
+  EXPECT_EQ(config->num_experts, 8);
+  EXPECT_EQ(config->shared_width, 36);
+  EXPECT_EQ(config->layers[0].sliding_window, std::nullopt);
+  EXPECT_THAT(config->MoeLayers(), ElementsAre(0, 2));
+  EXPECT_EQ(DescribeRouter(*config), "softmax over 8, top-3, not renormalised");
+}
+
+TEST(ConfigTest, Qwen2MoeHasItsWindowInLaterLayersOnly) {
+  const auto config = ParsePatched("qwen2_moe", R"({"use_sliding_window": true,
+      "sliding_window": 9, "max_window_layers": 2})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->layers[1].sliding_window, std::nullopt);
+  EXPECT_EQ(config->layers[2].sliding_window, 9);
+}
+
+TEST(ConfigTest, Qwen3MoeHasDenseLayersByStepAndByList) {
+  const auto config = ParsePatched("qwen3_moe_sparse_step", R"({
+      "num_hidden_layers": 8, "mlp_only_layers": [3]})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_THAT(config->MoeLayers(), ElementsAre(1, 5, 7));
+}
+
+TEST(ConfigTest, ReadsDeepseekV2) {
+  const auto config = ParseConfig(Testdata("fixtures/deepseek_v2/config.json"));
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->QueryWidth(), 20);
+  EXPECT_EQ(config->ValueWidth(), 10);
+  EXPECT_EQ(config->RotatedWidth(), 8);
+  EXPECT_EQ(config->num_kv_heads, 4);
+  EXPECT_TRUE(config->rope.interleaved);
+  // (0.1 · 0.707 · ln 4 + 1)² / √20
+  EXPECT_NEAR(*config->attention.scale, 0.2695867, 1e-6);
+  EXPECT_EQ(DescribeRouter(*config),
+            "softmax over 12, 2 of 4 groups by their best (others count as 0), "
+            "top-3, not renormalised, times 4");
+}
+
+TEST(ConfigTest, ReadsDeepseekV3) {
+  const auto config = ParseConfig(Testdata("fixtures/deepseek_v3/config.json"));
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->attention.q_rank, 24);
+  EXPECT_EQ(config->shared_width, 16);
+  EXPECT_THAT(config->MoeLayers(), ElementsAre(1, 2));
+  EXPECT_EQ(DescribeRouter(*config),
+            "sigmoid over 16, choice by score plus correction bias, 2 of 4 "
+            "groups by the sum of their two best (others count as -infinity), "
+            "top-4, renormalised, times 2.5");
+}
+
+TEST(ConfigTest, LatentAttentionMakesADeepseekItsSecondVersion) {
+  const auto config =
+      ParsePatched("deepseek_v2", R"({"model_type": "deepseek"})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->family, "deepseek_v2");
+  EXPECT_EQ(config->model_type, "deepseek");
+  EXPECT_EQ(config->router.rule, "group_limited_greedy");
+}
+
+TEST(ConfigTest, DeepseekV2CountsDenseLayersFromTheFirstOn) {
+  const auto config = ParsePatched("deepseek_v2", R"({"moe_layer_freq": 2,
+      "num_hidden_layers": 4})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_THAT(config->MoeLayers(), ElementsAre(1, 2, 3));
+}
+
+TEST(ConfigTest, ReadsYarn) {
+  const auto config = ParsePatched("mixtral", R"({"rope_scaling": {
+      "type": "yarn", "factor": 4, "beta_fast": 8, "truncate": false,
+      "original_max_position_embeddings": 16}})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(Text(config->rope),
+            "yarn 1e+06 10 0 4 16 8 1 0 1 4 [] [] 1.13863 1");
+}
+
+TEST(ConfigTest, ReadsLongrope) {
+  const auto config = ParsePatched("mixtral", R"({"head_dim": 4,
+      "original_max_position_embeddings": 16, "rope_scaling": {
+      "type": "su", "short_factor": [1, 2], "long_factor": [3, 4]}})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(Text(config->rope),
+            "longrope 1e+06 4 0 4 16 32 1 1 1 4 [1 2] [3 4] 1.22474 1.22474");
+}
+
+TEST(ConfigTest, ReadsLlama3) {
+  const auto config = ParsePatched("llama", R"({"rope_scaling": {
+      "rope_type": "llama3", "factor": 8, "low_freq_factor": 1,
+      "high_freq_factor": 4, "original_max_position_embeddings": 32}})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(Text(config->rope), "llama3 10000 12 0 8 32 32 1 1 1 4 [] [] 1 1");
+}
+
+TEST(ConfigTest, DynamicScalingStretchesThePositions) {
+  const auto config = ParsePatched(
+      "llama", R"({"rope_scaling": {"type": "dynamic", "factor": 2.5}})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->rope.original_positions, 64);
+  EXPECT_EQ(config->max_positions, 160);
+}
+
+TEST(ConfigTest, RotatesAPartOfEachHead) {
+  const auto config =
+      ParsePatched("llama", R"({"partial_rotary_factor": 0.5})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->rope.dim, 6);
+}
+
 TEST(ConfigTest, MistralWithoutTheKeyHasTheWindowOfItsClass) {
   const auto config = ParsePatched("mistral", R"({"sliding_window": null})");
 
@@ -131,32 +312,41 @@ TEST_P(BothSpellingsTest, GiveTheSameModel) {
 
   ASSERT_TRUE(old_form.ok()) << old_form.status();
   ASSERT_TRUE(new_form.ok()) << new_form.status();
-  EXPECT_EQ(old_form->family, new_form->family);
-  EXPECT_EQ(old_form->num_layers, new_form->num_layers);
-  EXPECT_EQ(old_form->width, new_form->width);
-  EXPECT_EQ(old_form->vocab_size, new_form->vocab_size);
-  EXPECT_EQ(old_form->num_heads, new_form->num_heads);
-  EXPECT_EQ(old_form->num_kv_heads, new_form->num_kv_heads);
-  EXPECT_EQ(old_form->head_dim, new_form->head_dim);
-  EXPECT_EQ(old_form->max_positions, new_form->max_positions);
-  EXPECT_EQ(old_form->norm_epsilon, new_form->norm_epsilon);
-  EXPECT_EQ(old_form->rope.theta, new_form->rope.theta);
-  EXPECT_EQ(old_form->layers[0].sliding_window,
-            new_form->layers[0].sliding_window);
-  EXPECT_EQ(old_form->tied_embeddings, new_form->tied_embeddings);
-  EXPECT_EQ(old_form->num_experts, new_form->num_experts);
-  EXPECT_EQ(old_form->expert_width, new_form->expert_width);
-  EXPECT_EQ(old_form->dense_width, new_form->dense_width);
-  EXPECT_EQ(old_form->router.experts_per_token,
-            new_form->router.experts_per_token);
-  EXPECT_EQ(old_form->router.renormalise, new_form->router.renormalise);
-  EXPECT_EQ(old_form->MoeLayers(), new_form->MoeLayers());
+  EXPECT_EQ(Summary(*old_form), Summary(*new_form));
 }
 
-INSTANTIATE_TEST_SUITE_P(Fixtures, BothSpellingsTest,
-                         ::testing::Values("mixtral", "mixtral_bf16",
-                                           "mixtral_fp16", "mixtral_swa",
-                                           "mistral"));
+INSTANTIATE_TEST_SUITE_P(
+    Fixtures, BothSpellingsTest,
+    ::testing::Values("mixtral", "mixtral_bf16", "mixtral_fp16", "mixtral_swa",
+                      "deepseek_v2", "deepseek_v2_lite", "deepseek_v3",
+                      "deepseek_v3_negbias", "deepseek_v3_fp8", "olmoe", "qwen2_moe", "qwen3_moe",
+                      "qwen3_moe_sparse_step", "llama", "mistral"));
+
+TEST(ConfigTest, UnknownRopeScalingForbidsForwardPassesAlone) {
+  const auto old_form =
+      ParsePatched("mixtral", R"({"rope_scaling": {"type": "mrope"}})");
+  const auto new_form = ParsePatched(
+      "mixtral", R"({"rope_parameters": {"rope_type": "proportional"}})");
+
+  ASSERT_TRUE(old_form.ok()) << old_form.status();
+  ASSERT_TRUE(new_form.ok()) << new_form.status();
+  EXPECT_EQ(old_form->forward_status,
+            absl::UnimplementedError(
+                "rope_scaling.type: \"mrope\" is not supported (default, "
+                "linear, dynamic, yarn, longrope, llama3 are)"));
+  EXPECT_THAT(std::string(new_form->forward_status.message()),
+              HasSubstr("rope_parameters.rope_type: \"proportional\""));
+}
+
+TEST(ConfigTest, AnUnknownKindOfLayerForbidsForwardPassesAlone) {
+  const auto config = ParsePatched("qwen2_moe", R"({"layer_types": [
+      "full_attention", "linear_attention", "full_attention"]})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->forward_status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(config->forward_status.message()),
+              HasSubstr("layer_types[1]: \"linear_attention\""));
+}
 
 TEST(ConfigTest, RefusesTextThatIsNoObject) {
   EXPECT_EQ(ParseConfig("").status().code(), absl::StatusCode::kDataLoss);
@@ -201,7 +391,7 @@ INSTANTIATE_TEST_SUITE_P(
         RefusedConfig{"UnknownModelType", "mixtral",
                       R"({"model_type": "gpt2"})", kUnimplemented,
                       "model_type: \"gpt2\" is not supported (known: deepseek, "
-                      "mistral, mixtral)"},
+                      "deepseek_v2, deepseek_v3, "},
         RefusedConfig{"NoWidth", "mixtral", R"({"hidden_size": null})",
                       kDataLoss, "hidden_size: missing"},
         RefusedConfig{"TextWidth", "mixtral", R"({"hidden_size": "40"})",
@@ -272,17 +462,59 @@ INSTANTIATE_TEST_SUITE_P(
                           "weight_block_size": [128]}})",
                       kDataLoss,
                       "quantization_config.weight_block_size: is an array"},
-        RefusedConfig{"OldRopeScaling", "mixtral",
-                      R"({"rope_scaling": {"type": "yarn"}})", kUnimplemented,
-                      "rope_scaling.type: \"yarn\""},
-        RefusedConfig{"NewRopeScaling", "mixtral",
-                      R"({"rope_parameters": {"rope_type": "linear"}})",
-                      kUnimplemented, "rope_parameters.rope_type: \"linear\""},
-        RefusedConfig{"PartialRotation", "mixtral",
-                      R"({"partial_rotary_factor": 0.5})", kUnimplemented,
-                      "partial_rotary_factor: \"0.5\""},
+        RefusedConfig{"LinearWithoutFactor", "mixtral",
+                      R"({"rope_scaling": {"type": "linear"}})", kDataLoss,
+                      "rope_scaling.factor: missing"},
+        RefusedConfig{"LongropeWithoutFactors", "mixtral",
+                      R"({"rope_scaling": {"type": "longrope",
+                          "original_max_position_embeddings": 32}})",
+                      kDataLoss, "rope_scaling.short_factor: missing"},
+        RefusedConfig{"LongropeWithFewFactors", "mixtral",
+                      R"({"rope_scaling": {"type": "longrope",
+                          "original_max_position_embeddings": 32,
+                          "short_factor": [1, 2], "long_factor": [1, 2]}})",
+                      kDataLoss, "short_factor: has 2 numbers, must have 5"},
+        RefusedConfig{"LongropeWithAZero", "mixtral",
+                      R"({"rope_scaling": {"type": "longrope",
+                          "original_max_position_embeddings": 32,
+                          "short_factor": [1, 0, 1, 1, 1]}})",
+                      kDataLoss, "short_factor[1]: is 0, must be a number"},
+        RefusedConfig{"Llama3Frequencies", "mixtral",
+                      R"({"rope_scaling": {"type": "llama3", "factor": 8,
+                          "original_max_position_embeddings": 32,
+                          "low_freq_factor": 4, "high_freq_factor": 4}})",
+                      kDataLoss, "high_freq_factor: is 4, must be above"},
+        RefusedConfig{"OddRotation", "mixtral",
+                      R"({"partial_rotary_factor": 0.5})", kDataLoss,
+                      "partial_rotary_factor: is 0.5, which rotates 5 of a "
+                      "head's 10 coordinates"},
+        RefusedConfig{"LayerTypes", "qwen2_moe",
+                      R"({"layer_types": ["full_attention"]})", kDataLoss,
+                      "layer_types: has 1 entries, must have 3"},
+        RefusedConfig{"DenseLayerNumber", "qwen2_moe",
+                      R"({"mlp_only_layers": [-1]})", kDataLoss,
+                      "mlp_only_layers[0]: is -1"},
+        RefusedConfig{"MlpBias", "llama", R"({"mlp_bias": true})",
+                      kUnimplemented, "mlp_bias: true"},
         RefusedConfig{"LatentAttention", "deepseek", R"({"kv_lora_rank": 512})",
-                      kUnimplemented, "kv_lora_rank: latent attention"},
+                      kDataLoss, "qk_nope_head_dim: missing"},
+        RefusedConfig{"OddLatentRotation", "deepseek_v2",
+                      R"({"qk_rope_head_dim": 7})", kDataLoss,
+                      "qk_rope_head_dim: is 7, must be even"},
+        RefusedConfig{"GroupsDoNotDivide", "deepseek_v2", R"({"n_group": 5})",
+                      kDataLoss, "n_group: is 5, must divide n_routed_experts"},
+        RefusedConfig{"GroupsOfOne", "deepseek_v3", R"({"n_group": 16})",
+                      kDataLoss, "into groups of at least 2"},
+        RefusedConfig{"TooFewGroups", "deepseek_v3", R"({"topk_group": 1,
+                      "num_experts_per_tok": 5})", kDataLoss,
+                      "topk_group: is 1, which leaves 4 experts"},
+        RefusedConfig{"TopkMethod", "deepseek_v2",
+                      R"({"topk_method": "noaux_tc"})", kUnimplemented,
+                      "topk_method: \"noaux_tc\" is not supported (greedy, "
+                      "group_limited_greedy is)"},
+        RefusedConfig{"SoftmaxV3", "deepseek_v3",
+                      R"({"scoring_func": "softmax"})", kUnimplemented,
+                      "scoring_func: \"softmax\""},
         RefusedConfig{"Sigmoid", "deepseek", R"({"scoring_func": "sigmoid"})",
                       kUnimplemented, "scoring_func: \"sigmoid\""},
         RefusedConfig{"Groups", "deepseek", R"({"n_group": 8})",
@@ -290,9 +522,9 @@ INSTANTIATE_TEST_SUITE_P(
         RefusedConfig{"Scaling", "deepseek",
                       R"({"routed_scaling_factor": 16.0})", kUnimplemented,
                       "routed_scaling_factor: 16"},
-        RefusedConfig{"ExpertsInMistral", "mistral",
-                      R"({"num_local_experts": 8})", kUnimplemented,
-                      "num_local_experts: experts under model_type"}),
+        RefusedConfig{"MistralsExperts", "mistral",
+                      R"({"num_local_experts": 8})", kDataLoss,
+                      "num_experts_per_tok: missing"}),
     [](const ::testing::TestParamInfo<RefusedConfig>& row) {
       return std::string(row.param.name);
     });
@@ -326,7 +558,10 @@ TEST(ConfigTest, ReadsTheBlocksOfFloat8) {
 }
 
 TEST(ConfigTest, KnowsItsModelTypes) {
-  EXPECT_THAT(KnownModelTypes(), ElementsAre("deepseek", "mistral", "mixtral"));
+  EXPECT_THAT(KnownModelTypes(), ElementsAre("deepseek", "deepseek_v2", "deepseek_v3",
+                                             "llama", "mistral", "mixtral",
+                                             "olmoe", "qwen2_moe",
+                                             "qwen3_moe"));
 }
 
 TEST(ConfigTest, NamesProjections) {

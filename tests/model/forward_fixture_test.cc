@@ -1,10 +1,16 @@
 #include <ATen/core/Tensor.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <cstring>
 #include <map>
+#include <set>
 #include <string>
 
+#include "absl/strings/str_replace.h"
+#include "server/model/families/family_internal.h"
 #include "tests/model/forward_testing.h"
+#include "tests/model/scratch_folder.h"
 
 namespace moescope::model {
 namespace {
@@ -60,16 +66,79 @@ TEST_P(ForwardFixtureTest, ShowsTheValuesOfTheReferenceForAShortSequence) {
 
 // Per MoE layer 9 tensors (with shared experts 10), per dense layer 3, and the
 // logits.
-INSTANTIATE_TEST_SUITE_P(
-    AllFamilies, ForwardFixtureTest,
-    testing::Values(Fixture{"mixtral", "mixtral", 19},
-                    Fixture{"mixtral_bf16", "mixtral_bf16", 19},
-                    Fixture{"mixtral_fp16", "mixtral_fp16", 19},
-                    Fixture{"mixtral_swa", "mixtral_swa", 19},
-                    Fixture{"mixtral_fused", "mixtral", 19},
-                    Fixture{"deepseek", "deepseek", 24},
-                    Fixture{"mistral", "mistral", 7}),
-    &Name);
+constexpr Fixture kFixtures[] = {
+    {"mixtral", "mixtral", 19},
+    {"mixtral_bf16", "mixtral_bf16", 19},
+    {"mixtral_fp16", "mixtral_fp16", 19},
+    {"mixtral_swa", "mixtral_swa", 19},
+    {"mixtral_fused", "mixtral", 19},
+    {"deepseek", "deepseek", 24},
+    {"deepseek_v2", "deepseek_v2", 24},
+    {"deepseek_v2_lite", "deepseek_v2_lite", 14},
+    {"deepseek_v3", "deepseek_v3", 24},
+    {"deepseek_v3_negbias", "deepseek_v3_negbias", 14},
+    {"olmoe", "olmoe", 19},
+    {"qwen2_moe", "qwen2_moe", 24},
+    {"qwen3_moe", "qwen3_moe", 19},
+    {"qwen3_moe_fused", "qwen3_moe", 19},
+    {"qwen3_moe_sparse_step", "qwen3_moe_sparse_step", 25},
+    {"mistral", "mistral", 7},
+    {"llama", "mistral", 7},
+};
+
+INSTANTIATE_TEST_SUITE_P(AllFamilies, ForwardFixtureTest,
+                         testing::ValuesIn(kFixtures), &Name);
+
+TEST(ForwardFixturesTest, HaveOneOfEveryFamily) {
+  std::set<std::string> covered;
+  for (const Fixture& fixture : kFixtures) {
+    const auto checkpoint = Checkpoint::Open(
+        TestData("fixtures/" + std::string(fixture.checkpoint)));
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+    covered.insert((*checkpoint)->config().family);
+  }
+  std::set<std::string> registered;
+  for (const internal::Family& family : internal::Families()) {
+    registered.insert(family.name);
+  }
+  EXPECT_EQ(covered, registered);
+}
+
+// The mixtral fixture as Mixtral's first port has it: model_type "mistral" and
+// experts under "mlp.". The header keeps its length.
+void WriteFirstPort(const ScratchFolder& folder) {
+  const std::string source = TestData("fixtures/mixtral/");
+  std::string bytes = ReadBytes(source + "model.safetensors");
+  std::uint64_t length = 0;
+  std::memcpy(&length, bytes.data(), sizeof length);
+  std::string header = absl::StrReplaceAll(bytes.substr(8, length),
+                                           {{"block_sparse_moe.", "mlp."}});
+  header.resize(length, ' ');
+  folder.Write("model.safetensors", bytes.replace(8, length, header));
+  folder.Write("config.json",
+               absl::StrReplaceAll(ReadBytes(source + "config.json"),
+                                   {{"\"mixtral\"", "\"mistral\""}}));
+}
+
+TEST(ForwardFixturesTest, TheFirstPortOfMixtralRoutesAlike) {
+  const ScratchFolder folder;
+  WriteFirstPort(folder);
+  const auto reference =
+      ReadReference(TestData("fixtures/mixtral/reference.safetensors"), "");
+
+  const auto model = LoadModel(folder.path());
+
+  EXPECT_EQ(model->checkpoint().config().family, "mixtral");
+  EXPECT_EQ(DescribeRouter(model->checkpoint().config()),
+            "top-2 of 8 logits, softmax over the chosen");
+  int compared = 0;
+  EXPECT_EQ(CompareToReference(reference,
+                               RunForward(*model, IdsOf(reference),
+                                          RequestAll(*model), 2),
+                               Bound::kFixtures, &compared),
+            "");
+  EXPECT_EQ(compared, 19);
+}
 
 // One prompt of the trained models.
 struct Prompt {

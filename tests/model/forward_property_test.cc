@@ -135,6 +135,9 @@ INSTANTIATE_TEST_SUITE_P(AllFamilies, ForwardPropertyTest,
                                          "fixtures/mixtral_swa",
                                          "fixtures/mixtral_bf16",
                                          "fixtures/deepseek",
+                                         "fixtures/deepseek_v3",
+                                         "fixtures/olmoe",
+                                         "fixtures/qwen3_moe_sparse_step",
                                          "fixtures/mistral"));
 
 // Long enough for several blocks of rows, tiles of queries and odd widths.

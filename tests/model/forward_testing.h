@@ -50,6 +50,8 @@ std::map<std::string, at::Tensor> ReadReference(const std::string& path,
 /// Absolute path of a folder or file of the test data.
 std::string TestData(const std::string& relative);
 
+/// The model in `folder`, on the CPU.
+std::shared_ptr<const Model> LoadModel(const std::string& folder);
 /// The model in `folder` of the test data, on the CPU.
 std::shared_ptr<const Model> LoadTestModel(const std::string& folder);
 
@@ -82,13 +84,15 @@ bool RowsAreAlike();
 
 /// How far values may be from a reference (reasons: forward_testing.cc).
 enum class Bound {
-  kFixtures,  ///< rtol 1e-4, atol 2e-5
-  kTrained,   ///< atol times the row's largest magnitude if that is above 1
+  /// rtol 1e-4, atol 2e-5; ids equal.
+  kFixtures,
+  /// atol times the row's largest magnitude if that is above 1; ids equal
+  /// wherever the reference's margin exceeds 1e-4.
+  kTrained,
 };
 
 /// "" when every value of `expected` that `actual` also names lies within
-/// `bound` (ids: equal wherever the reference's margin exceeds 1e-4); else the
-/// worst element. `compared` receives the number of tensors.
+/// `bound`; else the worst element. `compared` receives the number of tensors.
 std::string CompareToReference(
     const std::map<std::string, at::Tensor>& expected,
     const std::map<std::string, at::Tensor>& actual, Bound bound,

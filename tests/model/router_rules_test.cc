@@ -40,7 +40,7 @@ RouterConfig SoftmaxConfig(std::int64_t k) {
 }
 
 Routing Route(const at::Tensor& logits, const RouterConfig& config) {
-  return FindRouterRule(config.rule)->route(logits, config);
+  return FindRouterRule(config.rule)->route(logits, config, at::Tensor());
 }
 
 // Logits ln 1, ln 2, ln 4, ln 1: scores 1/8, 2/8, 4/8, 1/8.
@@ -280,6 +280,106 @@ TEST(RouterRulesTest, NoRowsGiveNoRows) {
 
   EXPECT_EQ(routing.topk_ids.sizes(), (std::vector<std::int64_t>{0, 2}));
   EXPECT_EQ(routing.margin.sizes(), (std::vector<std::int64_t>{0}));
+}
+
+// 8 experts in 4 groups of 2, of which 2 stay.
+RouterConfig GroupedConfig(const char* rule, std::int64_t k) {
+  RouterConfig config;
+  config.rule = rule;
+  config.experts_per_token = k;
+  config.num_groups = 4;
+  config.groups_kept = 2;
+  config.masked_groups_are_zero = config.rule == "group_limited_greedy";
+  return config;
+}
+
+Routing RouteCorrected(const at::Tensor& logits, const RouterConfig& config,
+                       const std::vector<float>& correction) {
+  return FindRouterRule(config.rule)
+      ->route(logits, config, at::tensor(correction));
+}
+
+TEST(GroupedRulesTest, GroupsOfTheHighestBestExpertsStay) {
+  // Best of the groups: 3, 1, 2.5, 0.
+  const at::Tensor logits = Logits({0, 3, 1, 1, 2.5F, -9, 0, 0}, 8);
+
+  const Routing routing =
+      Route(logits, GroupedConfig("group_limited_greedy", 3));
+
+  EXPECT_THAT(Ids(routing.group_mask), ElementsAre(1, 0, 1, 0));
+  EXPECT_THAT(Ids(routing.topk_ids), ElementsAre(1, 4, 0));
+  // Experts 2 and 3 score higher than expert 0, the lowest chosen.
+  EXPECT_LT(Floats(routing.margin)[0], 0.0F);
+  EXPECT_THAT(Ids(routing.depends_on_mask), ElementsAre(0));
+  EXPECT_FALSE(routing.choice.defined());
+}
+
+TEST(GroupedRulesTest, GreedyWeightsAreScaledScores) {
+  RouterConfig config = GroupedConfig("group_limited_greedy", 1);
+  config.scaling = 16;
+
+  const Routing routing = Route(at::zeros({1, 8}), config);
+
+  EXPECT_THAT(Floats(routing.topk_weights), ElementsAre(FloatEq(2.0F)));
+}
+
+TEST(GroupedRulesTest, EqualGroupsGoToTheLowerIndex) {
+  const Routing routing =
+      Route(at::zeros({1, 8}), GroupedConfig("group_limited_greedy", 2));
+
+  EXPECT_THAT(Ids(routing.group_mask), ElementsAre(1, 1, 0, 0));
+  EXPECT_THAT(Ids(routing.topk_ids), ElementsAre(0, 1));
+}
+
+// Scores of 0.5 everywhere: the correction alone decides.
+TEST(GroupedRulesTest, TheCorrectionDecidesTheChoiceAndNotTheWeight) {
+  RouterConfig config = GroupedConfig("noaux_tc", 2);
+  config.scaling = 2.5;
+
+  const Routing routing =
+      RouteCorrected(at::zeros({1, 8}), config, {0, 0, 4, 1, 2, 2, 3.5F, 0});
+
+  // Sums of two: 1, 6, 5, 4.5: groups 1 and 2; expert 6 is out of them.
+  EXPECT_THAT(Ids(routing.group_mask), ElementsAre(0, 1, 1, 0));
+  EXPECT_THAT(Ids(routing.topk_ids), ElementsAre(2, 4));
+  EXPECT_THAT(Floats(routing.topk_weights), ElementsAre(1.25F, 1.25F));
+  EXPECT_FLOAT_EQ(routing.choice[0][6].item<float>(), 4.0F);
+  EXPECT_FLOAT_EQ(routing.scores[0][6].item<float>(), 0.5F);
+}
+
+TEST(GroupedRulesTest, RenormalisedWeightsSumToTheScaling) {
+  RouterConfig config = GroupedConfig("noaux_tc", 2);
+  config.renormalise = true;
+  config.scaling = 2.5;
+
+  const Routing routing = RouteCorrected(
+      at::zeros({1, 8}), config, std::vector<float>(8, 0.0F));
+
+  EXPECT_THAT(Floats(routing.topk_weights), ElementsAre(1.25F, 1.25F));
+}
+
+// Choice values below 0: an expert of a masked group beats them if it counts
+// as 0.
+TEST(GroupedRulesTest, NegativeChoicesDependOnTheValueOfMaskedGroups) {
+  RouterConfig config = GroupedConfig("noaux_tc", 3);
+  const std::vector<float> correction = {-1, -1, -1, -1, -2, -2, -2, -2};
+
+  const Routing lowest = RouteCorrected(at::zeros({1, 8}), config, correction);
+  config.masked_groups_are_zero = true;
+  const Routing zero = RouteCorrected(at::zeros({1, 8}), config, correction);
+
+  EXPECT_THAT(Ids(lowest.topk_ids), ElementsAre(0, 1, 2));
+  EXPECT_THAT(Ids(zero.topk_ids), ElementsAre(4, 5, 6));
+  EXPECT_THAT(Ids(lowest.depends_on_mask), ElementsAre(1));
+  EXPECT_THAT(Ids(zero.depends_on_mask), ElementsAre(1));
+}
+
+TEST(GroupedRulesTest, PositiveChoicesDoNot) {
+  const Routing routing =
+      RouteCorrected(at::zeros({1, 8}), GroupedConfig("noaux_tc", 3),
+                     std::vector<float>(8, 0.25F));
+
+  EXPECT_THAT(Ids(routing.depends_on_mask), ElementsAre(0));
 }
 
 }  // namespace

@@ -42,6 +42,8 @@ struct RouterConfig {
   /// What experts of the other groups compare as: 0, or -infinity. Models in
   /// the wild differ; it matters when choice values are negative.
   bool masked_groups_are_zero = false;
+  /// Whether the choice goes by scores plus a correction that lies on disk.
+  bool corrected = false;
   double jitter = 0.0;  ///< sparsemixer's jitter_eps.
   /// llama4: the weight multiplies the expert's input, not its output.
   bool scales_input = false;
@@ -53,10 +55,13 @@ struct RopeConfig {
   /// "default", "linear", "dynamic", "yarn", "longrope", "llama3".
   std::string kind = "default";
   double theta = 10000.0;
+  /// How many coordinates of a head are rotated (the first ones; with latent
+  /// attention the last ones); 0: all.
+  std::int64_t dim = 0;
   /// Pairs are neighbours (2i, 2i+1), not (i, i + dim/2).
   bool interleaved = false;
   double factor = 1.0;
-  std::int64_t original_positions = 0;
+  std::int64_t original_positions = 0;  ///< Length of the training.
   double beta_fast = 32.0;  ///< yarn
   double beta_slow = 1.0;   ///< yarn
   bool truncate = true;     ///< yarn: round the ramp's ends to whole pairs.
@@ -170,6 +175,11 @@ struct ModelConfig {
   /// forward pass can be made; the rest of this holds all the same.
   absl::Status forward_status;
 
+  /// Width of a head's query and key, and of its value.
+  std::int64_t QueryWidth() const;
+  std::int64_t ValueWidth() const;
+  /// How many of a head's coordinates are rotated.
+  std::int64_t RotatedWidth() const;
   /// Numbers of the layers that have a router, rising.
   std::vector<std::int64_t> MoeLayers() const;
   bool IsMoeLayer(std::int64_t layer) const {

@@ -50,6 +50,16 @@ struct LayerRouting {
   at::Tensor topk_weights;  ///< [T, K] as applied
   /// [T] lowest score among the chosen minus highest among the others.
   at::Tensor margin;
+  /// [T, E] what experts are compared by, before groups; undefined where that
+  /// is the scores.
+  at::Tensor choice;
+  /// [T, num_groups] int64: 1 for the groups whose experts are eligible;
+  /// undefined without groups.
+  at::Tensor group_mask;
+  /// [T] int64: 1 where other experts were chosen if those of masked groups
+  /// compared as the other of 0 and -infinity (RouterConfig's
+  /// masked_groups_are_zero); undefined without groups.
+  at::Tensor depends_on_mask;
 };
 
 /// Rows [row_begin, row_begin + rows) of one expert's values. All blocks but

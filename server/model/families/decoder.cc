@@ -1,11 +1,13 @@
 #include "server/model/families/decoder_internal.h"
 
+#include <algorithm>
 #include <cstddef>
 
 #include "absl/strings/str_cat.h"
 
 #include "moescope/base/status_macros.h"
 #include "server/model/families/quantisation_internal.h"
+#include "server/model/families/rope_config_internal.h"
 #include "server/model/families/stacked_experts_internal.h"
 #include "server/model/quote_name_internal.h"
 
@@ -24,54 +26,7 @@ absl::Status RefuseUnsupported(const ConfigReader& json) {
   if (activation != "silu") {
     return Unsupported("hidden_act", activation, "silu");
   }
-  MOESCOPE_ASSIGN_OR_RETURN(const double rotated,
-                            json.PositiveRealOr("partial_rotary_factor", 1.0));
-  if (rotated != 1.0) {
-    return Unsupported("partial_rotary_factor", absl::StrCat(rotated), "1");
-  }
   return absl::OkStatus();
-}
-
-// rope_scaling (transformers 4; kind under "type" or "rope_type") and
-// rope_parameters (transformers 5; with theta).
-absl::Status RefuseRopeScaling(const ConfigReader& rope,
-                               absl::string_view name) {
-  const char* key = rope.FirstPresent({"rope_type", "type"});
-  MOESCOPE_ASSIGN_OR_RETURN(const std::string kind,
-                            rope.StringOr(key, "default"));
-  if (kind != "default") {
-    return Unsupported(absl::StrCat(name, ".", key), kind, "default");
-  }
-  MOESCOPE_ASSIGN_OR_RETURN(const double rotated,
-                            rope.PositiveRealOr("partial_rotary_factor", 1.0));
-  if (rotated != 1.0) {
-    return Unsupported(absl::StrCat(name, ".partial_rotary_factor"),
-                       absl::StrCat(rotated), "1");
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<double> ParseRopeTheta(const ConfigReader& json,
-                                      double fallback) {
-  MOESCOPE_ASSIGN_OR_RETURN(const std::optional<ConfigReader> scaling,
-                            json.Object("rope_scaling"));
-  if (scaling.has_value()) {
-    MOESCOPE_RETURN_IF_ERROR(RefuseRopeScaling(*scaling, "rope_scaling"));
-  }
-  MOESCOPE_ASSIGN_OR_RETURN(const double theta,
-                            json.PositiveRealOr("rope_theta", fallback));
-  MOESCOPE_ASSIGN_OR_RETURN(const std::optional<ConfigReader> parameters,
-                            json.Object("rope_parameters"));
-  if (!parameters.has_value()) return theta;
-  MOESCOPE_RETURN_IF_ERROR(RefuseRopeScaling(*parameters, "rope_parameters"));
-  MOESCOPE_ASSIGN_OR_RETURN(const double newer,
-                            parameters->PositiveRealOr("rope_theta", theta));
-  if (json.Has("rope_theta") && newer != theta) {
-    return absl::DataLossError(absl::StrCat("rope_theta: is ", theta,
-                                            ", but rope_parameters.rope_theta "
-                                            "is ", newer));
-  }
-  return newer;
 }
 
 absl::Status ParseHeads(const ConfigReader& json,
@@ -88,6 +43,10 @@ absl::Status ParseHeads(const ConfigReader& json,
         "num_key_value_heads: is ", config.num_kv_heads,
         ", must divide num_attention_heads ", config.num_heads));
   }
+  if (defaults.head_dim != 0) {
+    config.head_dim = defaults.head_dim;
+    return absl::OkStatus();
+  }
   MOESCOPE_ASSIGN_OR_RETURN(const std::optional<std::int64_t> head_dim,
                             json.OptionalInteger("head_dim", kWidthRange));
   if (!head_dim.has_value() && config.width % config.num_heads != 0) {
@@ -96,16 +55,52 @@ absl::Status ParseHeads(const ConfigReader& json,
         ", must divide hidden_size ", config.width, " without a head_dim"));
   }
   config.head_dim = head_dim.value_or(config.width / config.num_heads);
-  if (config.head_dim % 2 != 0) {
-    return absl::DataLossError(absl::StrCat("head_dim: is ", config.head_dim,
-                                            ", must be even"));
+  return absl::OkStatus();
+}
+
+// Window of all layers alike.
+absl::Status ParseWindow(const ConfigReader& json,
+                         const DecoderDefaults& defaults, LayerConfig& layer) {
+  if (defaults.window_needs_switch) {
+    MOESCOPE_ASSIGN_OR_RETURN(const bool used,
+                              json.BoolOr("use_sliding_window", false));
+    if (!used) return absl::OkStatus();
   }
+  MOESCOPE_ASSIGN_OR_RETURN(
+      layer.sliding_window,
+      json.OptionalInteger("sliding_window", kPositionRange));
+  if (!json.Mentions("sliding_window")) {
+    layer.sliding_window = defaults.sliding_window;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BindQueryKeyNorms(const TensorBinder& binder,
+                               const std::string& prefix,
+                               AttentionTensors& attention) {
+  const ModelConfig& config = binder.config();
+  const QueryKeyNorm kind = config.attention.query_key_norm;
+  if (kind != QueryKeyNorm::kPerHead && kind != QueryKeyNorm::kFullWidth) {
+    return absl::OkStatus();
+  }
+  const bool full = kind == QueryKeyNorm::kFullWidth;
+  MOESCOPE_ASSIGN_OR_RETURN(
+      attention.q_norm.weight,
+      binder.Require(prefix + "q_norm.weight",
+                     {config.head_dim * (full ? config.num_heads : 1)}));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      attention.k_norm.weight,
+      binder.Require(prefix + "k_norm.weight",
+                     {config.head_dim * (full ? config.num_kv_heads : 1)}));
   return absl::OkStatus();
 }
 
 absl::Status BindAttention(const TensorBinder& binder, const std::string& prefix,
                            AttentionTensors& attention) {
   const ModelConfig& config = binder.config();
+  if (config.attention.kind == AttentionKind::kLatent) {
+    return BindLatentAttention(binder, prefix, attention);
+  }
   const std::int64_t queries = config.num_heads * config.head_dim;
   const std::int64_t keys = config.num_kv_heads * config.head_dim;
   MOESCOPE_ASSIGN_OR_RETURN(
@@ -120,6 +115,25 @@ absl::Status BindAttention(const TensorBinder& binder, const std::string& prefix
   MOESCOPE_ASSIGN_OR_RETURN(
       attention.o, binder.RequireLinear(prefix + "o_proj", config.width,
                                         queries, config.output_bias));
+  if (config.attention.sinks) {
+    MOESCOPE_ASSIGN_OR_RETURN(
+        attention.sinks, binder.Require(prefix + "sinks", {config.num_heads}));
+  }
+  return BindQueryKeyNorms(binder, prefix, attention);
+}
+
+absl::Status BindRouterAndExperts(const TensorBinder& binder,
+                                  const std::string& block,
+                                  LayerTensors& layer) {
+  const ModelConfig& config = binder.config();
+  MOESCOPE_ASSIGN_OR_RETURN(
+      layer.router, binder.RequireLinear(block + "gate", config.num_experts,
+                                         config.width, /*has_bias=*/false));
+  const std::string experts = block + "experts.";
+  MOESCOPE_ASSIGN_OR_RETURN(layer.experts,
+                            binder.Has(experts + "gate_up_proj")
+                                ? BindFusedExperts(binder, experts)
+                                : BindExperts(binder, experts, kPlainNames));
   return absl::OkStatus();
 }
 
@@ -154,19 +168,64 @@ absl::Status ParseDecoder(const ConfigReader& json,
   MOESCOPE_RETURN_IF_ERROR(ParseHeads(json, defaults, config));
   MOESCOPE_ASSIGN_OR_RETURN(config.norm_epsilon,
                             json.PositiveReal("rms_norm_eps"));
-  MOESCOPE_ASSIGN_OR_RETURN(config.rope.theta,
-                            ParseRopeTheta(json, defaults.rope_theta));
-  LayerConfig layer;
-  MOESCOPE_ASSIGN_OR_RETURN(
-      layer.sliding_window,
-      json.OptionalInteger("sliding_window", kPositionRange));
-  if (!json.Mentions("sliding_window")) {
-    layer.sliding_window = defaults.sliding_window;
+  RopeBase rope;
+  rope.theta = defaults.rope_theta;
+  rope.head_dim =
+      defaults.rope_dim == 0 ? config.head_dim : defaults.rope_dim;
+  rope.max_positions = config.max_positions;
+  const absl::StatusOr<RopeConfig> parsed = ParseRope(json, rope);
+  MOESCOPE_RETURN_IF_ERROR(ForForwardAlone(parsed.status(), config));
+  if (parsed.ok()) config.rope = *parsed;
+  if (config.rope.kind == "dynamic") {
+    // The rule is about sequences beyond max_position_embeddings alone.
+    config.max_positions = static_cast<std::int64_t>(
+        std::min(static_cast<double>(config.max_positions) * config.rope.factor,
+                 static_cast<double>(kPositionRange.max)));
   }
+  LayerConfig layer;
+  MOESCOPE_RETURN_IF_ERROR(ParseWindow(json, defaults, layer));
   config.layers.assign(static_cast<std::size_t>(config.num_layers), layer);
   MOESCOPE_ASSIGN_OR_RETURN(config.tied_embeddings,
                             json.BoolOr("tie_word_embeddings", false));
   config.activation = Activation::kSilu;
+  return absl::OkStatus();
+}
+
+absl::Status ParseLayerTypes(const ConfigReader& json, ModelConfig& config) {
+  constexpr const char* kKey = "layer_types";
+  MOESCOPE_ASSIGN_OR_RETURN(const std::vector<std::string> types,
+                            json.Strings(kKey));
+  if (!json.Has(kKey)) return absl::OkStatus();
+  if (types.size() != config.layers.size()) {
+    return absl::DataLossError(absl::StrCat(kKey, ": has ", types.size(),
+                                            " entries, must have ",
+                                            config.layers.size()));
+  }
+  for (std::size_t i = 0; i < types.size(); ++i) {
+    if (types[i] == "full_attention") {
+      config.layers[i].sliding_window = std::nullopt;
+    } else if (types[i] != "sliding_attention") {
+      MOESCOPE_RETURN_IF_ERROR(ForForwardAlone(
+          Unsupported(absl::StrCat(kKey, "[", i, "]"), types[i],
+                      "full_attention, sliding_attention"),
+          config));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseSoftmaxExperts(const ConfigReader& json,
+                                 ModelConfig& config) {
+  MOESCOPE_ASSIGN_OR_RETURN(
+      config.num_experts,
+      json.Integer(json.FirstPresent({"num_experts", "num_local_experts"}),
+                   kExpertRange));
+  config.router.rule = "softmax_topk";
+  MOESCOPE_ASSIGN_OR_RETURN(
+      config.router.experts_per_token,
+      json.Integer("num_experts_per_tok", {1, config.num_experts}));
+  MOESCOPE_ASSIGN_OR_RETURN(config.router.renormalise,
+                            json.BoolOr("norm_topk_prob", false));
   return absl::OkStatus();
 }
 
@@ -240,6 +299,23 @@ absl::StatusOr<std::vector<ExpertWeights>> BindFusedExperts(
     const TensorBinder& binder, const std::string& prefix) {
   return BindFusedExperts(binder, prefix + "gate_up_proj",
                           prefix + "down_proj");
+}
+
+absl::Status BindPlainBlocks(const TensorBinder& binder,
+                             ModelTensors& tensors) {
+  const ModelConfig& config = binder.config();
+  for (std::int64_t i = 0; i < config.num_layers; ++i) {
+    LayerTensors& layer = tensors.layers[static_cast<std::size_t>(i)];
+    const std::string block = LayerPrefix(i) + "mlp.";
+    if (config.IsMoeLayer(i)) {
+      MOESCOPE_RETURN_IF_ERROR(BindRouterAndExperts(binder, block, layer));
+    } else {
+      MOESCOPE_ASSIGN_OR_RETURN(
+          layer.dense,
+          BindBlock(binder, block, kPlainNames, config.dense_width));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace moescope::model::internal

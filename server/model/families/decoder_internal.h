@@ -29,18 +29,42 @@ inline constexpr IntegerRange kPositionRange = {1, 1 << 30};
 /// Values of keys that a config.json may leave out.
 struct DecoderDefaults {
   double rope_theta = 10000.0;
+  /// Width of a query head as the family's own keys have it; 0: `head_dim`, or
+  /// hidden_size over the number of heads.
+  std::int64_t head_dim = 0;
+  /// Width that rotary positions are for; 0: a whole head.
+  std::int64_t rope_dim = 0;
   /// 0: as many as query heads.
   std::int64_t num_kv_heads = 0;
   /// Where the key is absent; null always means none.
   std::optional<std::int64_t> sliding_window;
+  /// The key counts only beside `use_sliding_window` true (Qwen).
+  bool window_needs_switch = false;
   /// What quantization_config may say.
   std::vector<Quantisation> quantisations = {Quantisation::kFloat8Blocks};
 };
 
-/// Everything of ModelConfig but the feed-forward part; layers are dense.
-/// Refuses other quantised weights, RoPE scaling and activations but SiLU.
+/// Everything of ModelConfig but the feed-forward part; layers are dense. An
+/// unknown RoPE scaling goes to forward_status.
+/// Refuses other quantised weights and activations but SiLU.
 absl::Status ParseDecoder(const ConfigReader& json,
                           const DecoderDefaults& defaults, ModelConfig& config);
+
+/// ParseDecoder for multi-head latent attention: all of config.attention, too.
+absl::Status ParseLatentDecoder(const ConfigReader& json, ModelConfig& config);
+
+/// Its tensors in one layer; `prefix` is "model.layers.3.self_attn.".
+absl::Status BindLatentAttention(const TensorBinder& binder,
+                                 const std::string& prefix,
+                                 AttentionTensors& attention);
+
+/// Reads `layer_types`, one of "full_attention" and "sliding_attention" per
+/// layer, where it is there: full layers lose their window.
+absl::Status ParseLayerTypes(const ConfigReader& json, ModelConfig& config);
+
+/// Number of experts and the rule "softmax_topk": `num_experts` or
+/// `num_local_experts`, `num_experts_per_tok`, `norm_topk_prob`.
+absl::Status ParseSoftmaxExperts(const ConfigReader& json, ModelConfig& config);
 
 /// Embeddings, head, norms and attention of all layers, under Llama's names.
 absl::Status BindDecoder(const TensorBinder& binder, ModelTensors& tensors);
@@ -71,5 +95,10 @@ absl::StatusOr<std::vector<ExpertWeights>> BindExperts(
 /// `prefix` + "down_proj" [E, D, F].
 absl::StatusOr<std::vector<ExpertWeights>> BindFusedExperts(
     const TensorBinder& binder, const std::string& prefix);
+
+/// The feed-forward part of every layer under "mlp.": router "gate" and experts,
+/// each on its own or fused, in MoE layers; gate_proj, up_proj and down_proj in
+/// dense ones.
+absl::Status BindPlainBlocks(const TensorBinder& binder, ModelTensors& tensors);
 
 }  // namespace moescope::model::internal

@@ -1,4 +1,5 @@
 #include <optional>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 
@@ -6,62 +7,42 @@
 #include "server/model/families/decoder_internal.h"
 #include "server/model/quote_name_internal.h"
 
-// DeepSeekMoE 16B (model_type "deepseek", modeling_deepseek.py of that
-// checkpoint): the first layers are dense, the others have many small routed
-// experts and shared ones, which lie on disk as one wide block.
+// DeepSeek's expert models: the first layers are dense, the others have many
+// small routed experts and shared ones, which lie on disk as one wide block.
+//   deepseek     DeepSeekMoE 16B (modeling_deepseek.py of that checkpoint):
+//                grouped queries; softmax, top K
+//   deepseek_v2  latent attention; softmax, top K among all experts or among
+//                those of the groups whose best expert scores highest; weights
+//                times a factor. norm_topk_prob counts for nothing
+//   deepseek_v3  latent attention; sigmoid, choice by score plus a bias, groups
+//                by the sum of their two best, weights divided by their sum
+// Source of the latter two: transformers 5.23, modeling_deepseek_v2.py and
+// modeling_deepseek_v3.py. Layers beyond num_hidden_layers (V3's multi-token
+// prediction) take no part.
 
 namespace moescope::model::internal {
 namespace {
 
-// The first published DeepSeek-V2 checkpoints call themselves "deepseek" too.
-absl::Status RefuseVersion2(const ConfigReader& json) {
-  const char* key = json.FirstPresent(
-      {"kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim"});
-  if (json.Has(key)) {
-    return absl::UnimplementedError(absl::StrCat(
-        key, ": latent attention (deepseek_v2) is not supported"));
-  }
-  MOESCOPE_ASSIGN_OR_RETURN(const std::int64_t groups,
-                            json.IntegerOr("n_group", 1, kExpertRange));
-  if (groups != 1) {
-    return absl::UnimplementedError(
-        absl::StrCat("n_group: ", groups, " is not supported (1 is)"));
-  }
-  MOESCOPE_ASSIGN_OR_RETURN(const std::string method,
-                            json.StringOr("topk_method", "greedy"));
-  if (method != "greedy") {
-    return absl::UnimplementedError(absl::StrCat(
-        "topk_method: ", QuoteName(method), " is not supported (greedy is)"));
-  }
-  MOESCOPE_ASSIGN_OR_RETURN(const double scaling,
-                            json.PositiveRealOr("routed_scaling_factor", 1.0));
-  if (scaling != 1.0) {
-    return absl::UnimplementedError(absl::StrCat(
-        "routed_scaling_factor: ", scaling, " is not supported (1 is)"));
-  }
-  return absl::OkStatus();
+absl::Status NotSupported(absl::string_view key, absl::string_view value,
+                          absl::string_view allowed) {
+  return absl::UnimplementedError(absl::StrCat(key, ": ", value,
+                                               " is not supported (", allowed,
+                                               " is)"));
 }
 
-absl::Status ParseRouter(const ConfigReader& json, ModelConfig& config) {
-  MOESCOPE_ASSIGN_OR_RETURN(const std::string scoring,
-                            json.StringOr("scoring_func", "softmax"));
-  if (scoring != "softmax") {
-    return absl::UnimplementedError(absl::StrCat(
-        "scoring_func: ", QuoteName(scoring), " is not supported (softmax is)"));
-  }
-  config.router.rule = "softmax_topk";
-  MOESCOPE_ASSIGN_OR_RETURN(
-      config.router.experts_per_token,
-      json.Integer("num_experts_per_tok", {1, config.num_experts}));
-  MOESCOPE_ASSIGN_OR_RETURN(const bool renormalise,
-                            json.BoolOr("norm_topk_prob", false));
-  // A single weight is never divided by itself in this family.
-  config.router.renormalise =
-      renormalise && config.router.experts_per_token > 1;
-  return absl::OkStatus();
+absl::Status RequireText(const ConfigReader& json, const char* key,
+                         const char* expected) {
+  MOESCOPE_ASSIGN_OR_RETURN(const std::string value,
+                            json.StringOr(key, expected));
+  if (value == expected) return absl::OkStatus();
+  return NotSupported(key, QuoteName(value), expected);
 }
 
+// Widths and numbers of experts, and which layers have them.
 absl::Status ParseExperts(const ConfigReader& json, ModelConfig& config) {
+  MOESCOPE_ASSIGN_OR_RETURN(config.dense_width,
+                            json.Integer("intermediate_size",
+                                         kFeedForwardRange));
   MOESCOPE_ASSIGN_OR_RETURN(config.num_experts,
                             json.Integer("n_routed_experts", kExpertRange));
   MOESCOPE_ASSIGN_OR_RETURN(
@@ -71,59 +52,138 @@ absl::Status ParseExperts(const ConfigReader& json, ModelConfig& config) {
       config.num_shared_experts,
       json.IntegerOr("n_shared_experts", 0, {0, kExpertRange.max}));
   config.shared_width = config.num_shared_experts * config.expert_width;
-  MOESCOPE_RETURN_IF_ERROR(ParseRouter(json, config));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      config.router.experts_per_token,
+      json.Integer("num_experts_per_tok", {1, config.num_experts}));
   MOESCOPE_ASSIGN_OR_RETURN(
       const std::int64_t first_moe,
       json.IntegerOr("first_k_dense_replace", 0, {0, kLayerRange.max}));
-  MOESCOPE_ASSIGN_OR_RETURN(const std::int64_t every,
-                            json.IntegerOr("moe_layer_freq", 1, kLayerRange));
-  for (std::int64_t i = 0; i < config.num_layers; ++i) {
-    config.layers[static_cast<std::size_t>(i)].is_moe =
-        i >= first_moe && i % every == 0;
+  for (std::int64_t i = first_moe; i < config.num_layers; ++i) {
+    config.layers[static_cast<std::size_t>(i)].is_moe = true;
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(const bool mlp_bias,
+                            json.BoolOr("mlp_bias", false));
+  return mlp_bias ? NotSupported("mlp_bias", "true", "false")
+                  : absl::OkStatus();
+}
+
+// n_group, topk_group and routed_scaling_factor; `smallest_group` experts must
+// be in each group.
+absl::Status ParseGroups(const ConfigReader& json, std::int64_t smallest_group,
+                         ModelConfig& config) {
+  RouterConfig& router = config.router;
+  MOESCOPE_ASSIGN_OR_RETURN(router.num_groups,
+                            json.Integer("n_group", {1, config.num_experts}));
+  MOESCOPE_ASSIGN_OR_RETURN(router.groups_kept,
+                            json.Integer("topk_group", {1, router.num_groups}));
+  const std::int64_t size = config.num_experts / router.num_groups;
+  if (config.num_experts % router.num_groups != 0 || size < smallest_group) {
+    return absl::DataLossError(absl::StrCat(
+        "n_group: is ", router.num_groups, ", must divide n_routed_experts ",
+        config.num_experts, " into groups of at least ", smallest_group));
+  }
+  if (router.groups_kept * size < router.experts_per_token) {
+    return absl::DataLossError(absl::StrCat(
+        "topk_group: is ", router.groups_kept, ", which leaves ",
+        router.groups_kept * size, " experts for num_experts_per_tok ",
+        router.experts_per_token));
   }
   return absl::OkStatus();
 }
 
-absl::Status ParseDeepseek(const ConfigReader& json, ModelConfig& config) {
-  MOESCOPE_RETURN_IF_ERROR(RefuseVersion2(json));
+absl::Status ParseVersion1(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, DecoderDefaults(), config));
   MOESCOPE_ASSIGN_OR_RETURN(config.qkv_bias,
                             json.BoolOr("attention_bias", false));
   config.output_bias = config.qkv_bias;
-  MOESCOPE_ASSIGN_OR_RETURN(config.dense_width,
-                            json.Integer("intermediate_size",
-                                         kFeedForwardRange));
-  return ParseExperts(json, config);
-}
-
-absl::Status BindMoeLayer(const TensorBinder& binder, const std::string& block,
-                          LayerTensors& layer) {
-  const ModelConfig& config = binder.config();
-  MOESCOPE_ASSIGN_OR_RETURN(
-      layer.router.weight,
-      binder.RequireMatrix(block + "gate.weight", config.num_experts,
-                           config.width));
-  MOESCOPE_ASSIGN_OR_RETURN(
-      layer.experts, BindExperts(binder, block + "experts.", kPlainNames));
-  if (config.num_shared_experts == 0) return absl::OkStatus();
-  MOESCOPE_ASSIGN_OR_RETURN(
-      layer.shared, BindBlock(binder, block + "shared_experts.", kPlainNames,
-                              config.shared_width));
+  MOESCOPE_RETURN_IF_ERROR(ParseExperts(json, config));
+  MOESCOPE_RETURN_IF_ERROR(RequireText(json, "scoring_func", "softmax"));
+  MOESCOPE_RETURN_IF_ERROR(RequireText(json, "topk_method", "greedy"));
+  MOESCOPE_ASSIGN_OR_RETURN(const std::int64_t groups,
+                            json.IntegerOr("n_group", 1, kExpertRange));
+  if (groups != 1) {
+    return NotSupported("n_group", absl::StrCat(groups), "1");
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(const double scaling,
+                            json.PositiveRealOr("routed_scaling_factor", 1.0));
+  if (scaling != 1.0) {
+    return NotSupported("routed_scaling_factor", absl::StrCat(scaling), "1");
+  }
+  config.router.rule = "softmax_topk";
+  MOESCOPE_ASSIGN_OR_RETURN(const bool renormalise,
+                            json.BoolOr("norm_topk_prob", false));
+  // A single weight is never divided by itself in this family.
+  config.router.renormalise =
+      renormalise && config.router.experts_per_token > 1;
+  MOESCOPE_ASSIGN_OR_RETURN(const std::int64_t every,
+                            json.IntegerOr("moe_layer_freq", 1, kLayerRange));
+  for (std::int64_t i = 0; i < config.num_layers; ++i) {
+    LayerConfig& layer = config.layers[static_cast<std::size_t>(i)];
+    layer.is_moe = layer.is_moe && i % every == 0;
+  }
   return absl::OkStatus();
 }
 
+absl::Status ParseVersion2(const ConfigReader& json, ModelConfig& config) {
+  config.family = "deepseek_v2";
+  MOESCOPE_RETURN_IF_ERROR(ParseLatentDecoder(json, config));
+  MOESCOPE_RETURN_IF_ERROR(ParseExperts(json, config));
+  MOESCOPE_RETURN_IF_ERROR(RequireText(json, "scoring_func", "softmax"));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      config.router.scaling,
+      json.PositiveRealOr("routed_scaling_factor", 1.0));
+  MOESCOPE_ASSIGN_OR_RETURN(const std::string method,
+                            json.StringOr("topk_method", "greedy"));
+  if (method == "greedy") {
+    config.router.rule = "softmax_topk";
+    return absl::OkStatus();
+  }
+  if (method != "group_limited_greedy") {
+    return NotSupported("topk_method", QuoteName(method),
+                        "greedy, group_limited_greedy");
+  }
+  config.router.rule = "group_limited_greedy";
+  config.router.masked_groups_are_zero = true;
+  return ParseGroups(json, 1, config);
+}
+
+absl::Status ParseVersion3(const ConfigReader& json, ModelConfig& config) {
+  MOESCOPE_RETURN_IF_ERROR(ParseLatentDecoder(json, config));
+  MOESCOPE_RETURN_IF_ERROR(ParseExperts(json, config));
+  MOESCOPE_RETURN_IF_ERROR(RequireText(json, "scoring_func", "sigmoid"));
+  MOESCOPE_RETURN_IF_ERROR(RequireText(json, "topk_method", "noaux_tc"));
+  config.router.rule = "noaux_tc";
+  config.router.corrected = true;
+  MOESCOPE_ASSIGN_OR_RETURN(config.router.renormalise,
+                            json.BoolOr("norm_topk_prob", true));
+  MOESCOPE_ASSIGN_OR_RETURN(config.router.scaling,
+                            json.PositiveReal("routed_scaling_factor"));
+  return ParseGroups(json, 2, config);
+}
+
+// The first published DeepSeek-V2 checkpoints call themselves "deepseek" too.
+absl::Status ParseDeepseek(const ConfigReader& json, ModelConfig& config) {
+  return json.Has("kv_lora_rank") ? ParseVersion2(json, config)
+                                  : ParseVersion1(json, config);
+}
+
 absl::Status BindDeepseekBlocks(const TensorBinder& binder,
-                               ModelTensors& tensors) {
+                                ModelTensors& tensors) {
+  MOESCOPE_RETURN_IF_ERROR(BindPlainBlocks(binder, tensors));
   const ModelConfig& config = binder.config();
-  for (std::int64_t i = 0; i < config.num_layers; ++i) {
+  for (const std::int64_t i : config.MoeLayers()) {
     LayerTensors& layer = tensors.layers[static_cast<std::size_t>(i)];
     const std::string block = LayerPrefix(i) + "mlp.";
-    if (config.IsMoeLayer(i)) {
-      MOESCOPE_RETURN_IF_ERROR(BindMoeLayer(binder, block, layer));
-    } else {
+    if (config.num_shared_experts > 0) {
       MOESCOPE_ASSIGN_OR_RETURN(
-          layer.dense,
-          BindBlock(binder, block, kPlainNames, config.dense_width));
+          layer.shared, BindBlock(binder, block + "shared_experts.",
+                                  kPlainNames, config.shared_width));
+    }
+    if (config.router.corrected) {
+      MOESCOPE_ASSIGN_OR_RETURN(
+          layer.router_correction,
+          binder.Require(block + "gate.e_score_correction_bias",
+                         {config.num_experts}));
     }
   }
   return absl::OkStatus();
@@ -133,6 +193,16 @@ absl::Status BindDeepseekBlocks(const TensorBinder& binder,
 
 Family DeepseekFamily() {
   return {"deepseek", {"deepseek"}, &ParseDeepseek, &BindDeepseekBlocks,
+          &BindDecoder};
+}
+
+Family DeepseekV2Family() {
+  return {"deepseek_v2", {"deepseek_v2"}, &ParseVersion2, &BindDeepseekBlocks,
+          &BindDecoder};
+}
+
+Family DeepseekV3Family() {
+  return {"deepseek_v3", {"deepseek_v3"}, &ParseVersion3, &BindDeepseekBlocks,
           &BindDecoder};
 }
 

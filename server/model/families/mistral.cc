@@ -3,19 +3,32 @@
 #include "moescope/base/status_macros.h"
 #include "server/model/families/decoder_internal.h"
 
-// Mistral 7B: dense. The baseline that Mixtral's experts are compared with.
+// Mistral 7B: dense, the baseline that Mixtral's experts are compared with. The
+// first public port of Mixtral 8x7B has the same model_type and experts under
+// "mlp."; it takes the K largest logits and the softmax over these alone.
 
 namespace moescope::model::internal {
 namespace {
 
+absl::Status ParseExperts(const ConfigReader& json, const char* experts_key,
+                          ModelConfig& config) {
+  config.family = "mixtral";
+  MOESCOPE_ASSIGN_OR_RETURN(config.num_experts,
+                            json.Integer(experts_key, kExpertRange));
+  config.router.rule = "topk_softmax";
+  config.router.renormalise = true;
+  MOESCOPE_ASSIGN_OR_RETURN(
+      config.router.experts_per_token,
+      json.Integer(json.FirstPresent(
+                       {"num_experts_per_tok", "num_experts_per_token"}),
+                   {1, config.num_experts}));
+  config.expert_width = config.dense_width;
+  config.dense_width = 0;
+  for (LayerConfig& layer : config.layers) layer.is_moe = true;
+  return absl::OkStatus();
+}
+
 absl::Status ParseMistral(const ConfigReader& json, ModelConfig& config) {
-  const char* experts_key =
-      json.FirstPresent({"num_local_experts", "num_experts"});
-  if (json.Has(experts_key)) {
-    return absl::UnimplementedError(
-        std::string(experts_key) +
-        ": experts under model_type \"mistral\" are not supported");
-  }
   DecoderDefaults defaults;
   defaults.num_kv_heads = 8;
   defaults.sliding_window = 4096;
@@ -23,17 +36,24 @@ absl::Status ParseMistral(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(config.dense_width,
                             json.Integer("intermediate_size",
                                          kFeedForwardRange));
-  return absl::OkStatus();
+  const char* experts_key =
+      json.FirstPresent({"num_local_experts", "num_experts"});
+  return json.Has(experts_key) ? ParseExperts(json, experts_key, config)
+                               : absl::OkStatus();
 }
 
 absl::Status BindMistralBlocks(const TensorBinder& binder,
                                ModelTensors& tensors) {
   const ModelConfig& config = binder.config();
+  if (config.num_experts == 0) return BindPlainBlocks(binder, tensors);
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
+    LayerTensors& layer = tensors.layers[static_cast<std::size_t>(i)];
+    const std::string block = LayerPrefix(i) + "mlp.";
     MOESCOPE_ASSIGN_OR_RETURN(
-        tensors.layers[static_cast<std::size_t>(i)].dense,
-        BindBlock(binder, LayerPrefix(i) + "mlp.", kPlainNames,
-                  config.dense_width));
+        layer.router, binder.RequireLinear(block + "gate", config.num_experts,
+                                           config.width, /*has_bias=*/false));
+    MOESCOPE_ASSIGN_OR_RETURN(
+        layer.experts, BindExperts(binder, block + "experts.", kMixtralNames));
   }
   return absl::OkStatus();
 }

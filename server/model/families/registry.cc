@@ -11,15 +11,27 @@ namespace moescope::model {
 namespace internal {
 
 Family DeepseekFamily();
+Family DeepseekV2Family();
+Family DeepseekV3Family();
+Family LlamaFamily();
 Family MistralFamily();
 Family MixtralFamily();
+Family OlmoeFamily();
+Family Qwen2MoeFamily();
+Family Qwen3MoeFamily();
 
 absl::Span<const Family> Families() {
   // Never destroyed: other threads may still look while the process exits.
   static const auto* const kFamilies = new std::vector<Family>{
       DeepseekFamily(),
+      DeepseekV2Family(),
+      DeepseekV3Family(),
+      LlamaFamily(),
       MistralFamily(),
       MixtralFamily(),
+      OlmoeFamily(),
+      Qwen2MoeFamily(),
+      Qwen3MoeFamily(),
   };
   return *kFamilies;
 }

@@ -142,7 +142,8 @@ def mixtral(s):
                   num_experts_per_tok=s.top_k, rope_theta=1e6, sliding_window=None), plan
 
 
-def mistral(s):
+def llama_plan(s):
+    """A dense decoder under Llama's names."""
     plan = Plan(s)
     plan.ends()
     for layer in range(s.layers):
@@ -150,8 +151,17 @@ def mistral(s):
         plan.layer_norms(p)
         plan.attention(p + "self_attn.")
         plan.block(p + "mlp.", PLAIN, s.dense_width)
+    return plan
+
+
+def mistral(s):
     return common(s, "MistralForCausalLM", "mistral", head_dim=s.head_dim,
-                  intermediate_size=s.dense_width, sliding_window=None), plan
+                  intermediate_size=s.dense_width, sliding_window=None), llama_plan(s)
+
+
+def llama(s):
+    return common(s, "LlamaForCausalLM", "llama", head_dim=s.head_dim, mlp_bias=False,
+                  attention_bias=False, intermediate_size=s.dense_width), llama_plan(s)
 
 
 def deepseek_mlp(plan, prefix, layer):
@@ -497,6 +507,10 @@ FAMILIES = {
     "mistral": row(mistral, {}, dict(
         layers=32, hidden=4096, heads=32, kv_heads=8, head_dim=128, vocab=32000,
         dense_width=14336)),
+    # Llama 2 7B
+    "llama": row(llama, {}, dict(
+        layers=32, hidden=4096, heads=32, kv_heads=32, head_dim=128, vocab=32000,
+        dense_width=11008)),
     # DeepSeekMoE 16B
     "deepseek": row(deepseek, dict(layers=3, experts=12, top_k=3, shared=2, dense_layers=1), dict(
         layers=28, hidden=2048, heads=16, kv_heads=16, head_dim=128, vocab=102400, experts=64,

@@ -1,0 +1,37 @@
+#include "absl/status/status.h"
+
+#include "moescope/base/status_macros.h"
+#include "server/model/families/decoder_internal.h"
+
+// Llama 2 and 3: dense, a baseline for expert models.
+// Source: transformers 5.23, modeling_llama.py.
+
+namespace moescope::model::internal {
+namespace {
+
+absl::Status ParseLlama(const ConfigReader& json, ModelConfig& config) {
+  MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, DecoderDefaults(), config));
+  // Llama has no window, whatever a config carries along.
+  for (LayerConfig& layer : config.layers) layer.sliding_window = std::nullopt;
+  MOESCOPE_ASSIGN_OR_RETURN(config.qkv_bias,
+                            json.BoolOr("attention_bias", false));
+  config.output_bias = config.qkv_bias;
+  MOESCOPE_ASSIGN_OR_RETURN(const bool mlp_bias,
+                            json.BoolOr("mlp_bias", false));
+  if (mlp_bias) {
+    return absl::UnimplementedError(
+        "mlp_bias: true is not supported (false is)");
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(config.dense_width,
+                            json.Integer("intermediate_size",
+                                         kFeedForwardRange));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Family LlamaFamily() {
+  return {"llama", {"llama"}, &ParseLlama, &BindPlainBlocks, &BindDecoder};
+}
+
+}  // namespace moescope::model::internal

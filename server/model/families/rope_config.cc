@@ -1,0 +1,193 @@
+#include "server/model/families/rope_config_internal.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+#include "moescope/base/status_macros.h"
+#include "server/model/families/decoder_internal.h"
+#include "server/model/quote_name_internal.h"
+
+namespace moescope::model::internal {
+namespace {
+
+absl::Status ParseYarn(const ConfigReader& object, const RopeBase& base,
+                       RopeConfig& rope) {
+  MOESCOPE_ASSIGN_OR_RETURN(rope.original_positions,
+                            object.IntegerOr("original_max_position_embeddings",
+                                             base.max_positions,
+                                             kPositionRange));
+  const double stretch = static_cast<double>(base.max_positions) /
+                         static_cast<double>(rope.original_positions);
+  MOESCOPE_ASSIGN_OR_RETURN(rope.factor,
+                            object.PositiveRealOr("factor", stretch));
+  MOESCOPE_ASSIGN_OR_RETURN(rope.beta_fast,
+                            object.PositiveRealOr("beta_fast", 32));
+  MOESCOPE_ASSIGN_OR_RETURN(rope.beta_slow,
+                            object.PositiveRealOr("beta_slow", 1));
+  MOESCOPE_ASSIGN_OR_RETURN(rope.truncate, object.BoolOr("truncate", true));
+  MOESCOPE_ASSIGN_OR_RETURN(const double numerator,
+                            object.NonNegativeRealOr("mscale", 0));
+  MOESCOPE_ASSIGN_OR_RETURN(const double denominator,
+                            object.NonNegativeRealOr("mscale_all_dim", 0));
+  // Either alone counts for nothing, as does a 0.
+  const double implied =
+      numerator != 0 && denominator != 0
+          ? YarnMagnitude(rope.factor, numerator) /
+                YarnMagnitude(rope.factor, denominator)
+          : YarnMagnitude(rope.factor, 1);
+  MOESCOPE_ASSIGN_OR_RETURN(
+      rope.attention_factor,
+      object.PositiveRealOr("attention_factor", implied));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<double>> ParsePairFactors(const ConfigReader& object,
+                                                     const char* key,
+                                                     std::int64_t pairs) {
+  MOESCOPE_ASSIGN_OR_RETURN(std::vector<double> factors,
+                            object.PositiveReals(key));
+  if (static_cast<std::int64_t>(factors.size()) != pairs) {
+    return absl::DataLossError(absl::StrCat(
+        key, ": has ", factors.size(), " numbers, must have ", pairs));
+  }
+  return factors;
+}
+
+absl::Status ParseLongrope(const ConfigReader& json, const ConfigReader& object,
+                           const RopeBase& base, RopeConfig& rope) {
+  constexpr const char* kOriginal = "original_max_position_embeddings";
+  const ConfigReader& holder = object.Has(kOriginal) ? object : json;
+  MOESCOPE_ASSIGN_OR_RETURN(rope.original_positions,
+                            holder.Integer(kOriginal, kPositionRange));
+  const std::int64_t pairs = rope.dim / 2;
+  MOESCOPE_ASSIGN_OR_RETURN(rope.short_factors,
+                            ParsePairFactors(object, "short_factor", pairs));
+  MOESCOPE_ASSIGN_OR_RETURN(rope.long_factors,
+                            ParsePairFactors(object, "long_factor", pairs));
+  const auto original = static_cast<double>(rope.original_positions);
+  const double stretch = static_cast<double>(base.max_positions) / original;
+  MOESCOPE_ASSIGN_OR_RETURN(rope.factor,
+                            object.PositiveRealOr("factor", stretch));
+  const double implied =
+      rope.factor <= 1
+          ? 1.0
+          : std::sqrt(1 + std::log(rope.factor) / std::log(original));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const double factor, object.PositiveRealOr("attention_factor", implied));
+  MOESCOPE_ASSIGN_OR_RETURN(rope.attention_factor,
+                            object.PositiveRealOr("short_mscale", factor));
+  MOESCOPE_ASSIGN_OR_RETURN(rope.long_attention_factor,
+                            object.PositiveRealOr("long_mscale", factor));
+  return absl::OkStatus();
+}
+
+absl::Status ParseLlama3(const ConfigReader& object, RopeConfig& rope) {
+  MOESCOPE_ASSIGN_OR_RETURN(
+      rope.original_positions,
+      object.Integer("original_max_position_embeddings", kPositionRange));
+  MOESCOPE_ASSIGN_OR_RETURN(rope.factor, object.PositiveReal("factor"));
+  MOESCOPE_ASSIGN_OR_RETURN(rope.low_frequency_factor,
+                            object.PositiveReal("low_freq_factor"));
+  MOESCOPE_ASSIGN_OR_RETURN(rope.high_frequency_factor,
+                            object.PositiveReal("high_freq_factor"));
+  if (rope.high_frequency_factor <= rope.low_frequency_factor) {
+    return absl::DataLossError(
+        absl::StrCat("high_freq_factor: is ", rope.high_frequency_factor,
+                     ", must be above low_freq_factor ",
+                     rope.low_frequency_factor));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseScaling(const ConfigReader& json, const ConfigReader& object,
+                          const RopeBase& base, RopeConfig& rope) {
+  const char* key = object.FirstPresent({"rope_type", "type"});
+  MOESCOPE_ASSIGN_OR_RETURN(rope.kind, object.StringOr(key, "default"));
+  if (rope.kind == "su") rope.kind = "longrope";  // Phi-3's first name for it
+  if (rope.kind == "default") return absl::OkStatus();
+  if (rope.kind == "linear" || rope.kind == "dynamic") {
+    rope.original_positions = base.max_positions;
+    MOESCOPE_ASSIGN_OR_RETURN(rope.factor, object.PositiveReal("factor"));
+    return absl::OkStatus();
+  }
+  if (rope.kind == "yarn") return ParseYarn(object, base, rope);
+  if (rope.kind == "longrope") return ParseLongrope(json, object, base, rope);
+  if (rope.kind == "llama3") return ParseLlama3(object, rope);
+  return absl::UnimplementedError(absl::StrCat(
+      json.Has("rope_parameters") ? "rope_parameters." : "rope_scaling.", key,
+      ": ", QuoteName(rope.kind),
+      " is not supported (default, linear, dynamic, yarn, longrope, llama3 "
+      "are)"));
+}
+
+// From the one place or the other; both must agree.
+absl::StatusOr<double> ParseTheta(const ConfigReader& json,
+                                  const ConfigReader* object, double fallback) {
+  MOESCOPE_ASSIGN_OR_RETURN(const double theta,
+                            json.PositiveRealOr("rope_theta", fallback));
+  if (object == nullptr || !object->Has("rope_theta")) return theta;
+  MOESCOPE_ASSIGN_OR_RETURN(const double newer,
+                            object->PositiveReal("rope_theta"));
+  if (json.Has("rope_theta") && newer != theta) {
+    return absl::DataLossError(absl::StrCat("rope_theta: is ", theta,
+                                            ", but rope_parameters.rope_theta "
+                                            "is ", newer));
+  }
+  return newer;
+}
+
+absl::StatusOr<std::int64_t> ParseRotatedWidth(const ConfigReader& json,
+                                               const ConfigReader* object,
+                                               std::int64_t head_dim) {
+  constexpr const char* kKey = "partial_rotary_factor";
+  const ConfigReader& holder =
+      object != nullptr && object->Has(kKey) ? *object : json;
+  if (!holder.Has(kKey) && head_dim % 2 != 0) {
+    return absl::DataLossError(
+        absl::StrCat("head_dim: is ", head_dim, ", must be even"));
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(const double fraction,
+                            holder.PositiveRealOr(kKey, 1));
+  const double width = static_cast<double>(head_dim) * fraction;
+  const auto rotated = static_cast<std::int64_t>(
+      std::min(width, static_cast<double>(head_dim) + 1));
+  if (rotated < 2 || rotated > head_dim || rotated % 2 != 0) {
+    return absl::DataLossError(absl::StrCat(
+        kKey, ": is ", fraction, ", which rotates ", width, " of a head's ",
+        head_dim, " coordinates; must be an even number of them"));
+  }
+  return rotated;
+}
+
+}  // namespace
+
+double YarnMagnitude(double factor, double m) {
+  return factor <= 1 ? 1.0 : 0.1 * m * std::log(factor) + 1.0;
+}
+
+absl::StatusOr<std::optional<ConfigReader>> RopeObject(
+    const ConfigReader& json) {
+  return json.Object(json.FirstPresent({"rope_parameters", "rope_scaling"}));
+}
+
+absl::StatusOr<RopeConfig> ParseRope(const ConfigReader& json,
+                                     const RopeBase& base) {
+  RopeConfig rope;
+  MOESCOPE_ASSIGN_OR_RETURN(const std::optional<ConfigReader> object,
+                            RopeObject(json));
+  const ConfigReader* scaling = object ? &*object : nullptr;
+  MOESCOPE_ASSIGN_OR_RETURN(rope.theta,
+                            ParseTheta(json, scaling, base.theta));
+  MOESCOPE_ASSIGN_OR_RETURN(rope.dim,
+                            ParseRotatedWidth(json, scaling, base.head_dim));
+  if (scaling != nullptr) {
+    MOESCOPE_RETURN_IF_ERROR(ParseScaling(json, *scaling, base, rope));
+  }
+  return rope;
+}
+
+}  // namespace moescope::model::internal
