@@ -1,6 +1,7 @@
 #include "moescope/numerics/effective_rank.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <cmath>
@@ -33,7 +34,7 @@ at::Tensor ShortSideFirst(const MatrixView& matrix) {
 // Rows i … of x times rows j … of x, written to both halves of `gram`.
 void FillTile(const at::Tensor& x, std::int64_t i, std::int64_t j,
               at::Tensor& gram) {
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   const std::int64_t rows = std::min(kTileSize, x.size(0) - i);
   const std::int64_t cols = std::min(kTileSize, x.size(0) - j);
   at::Tensor sum = at::zeros({rows, cols}, at::kDouble);
@@ -77,7 +78,7 @@ absl::StatusOr<at::Tensor> ShortGram(const at::Tensor& x, ThreadPool& pool,
 absl::StatusOr<Spectrum> ComputeUnguarded(const MatrixView& matrix,
                                           ThreadPool& pool,
                                           const RunContext& context) {
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   MOESCOPE_RETURN_IF_ERROR(context.Check());
   const at::Tensor x = ShortSideFirst(matrix);
   MOESCOPE_ASSIGN_OR_RETURN(const at::Tensor gram, ShortGram(x, pool, context));

@@ -1,6 +1,7 @@
 #include "moescope/numerics/gemm_probe.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <chrono>
@@ -15,7 +16,7 @@ constexpr std::int64_t kSize = 1024;
 
 double MeasureUnguarded(absl::Duration duration) {
   using SteadyClock = std::chrono::steady_clock;
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   const at::Tensor a = at::ones({kSize, kSize}, at::kFloat);
   const at::Tensor b = at::ones({kSize, kSize}, at::kFloat);
   at::Tensor c = at::empty({kSize, kSize}, at::kFloat);

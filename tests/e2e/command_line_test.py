@@ -1,0 +1,62 @@
+"""The command line tool as a program: what it loads, how soon it is there, what
+it shows of a server.
+
+Usage: command_line_test.py SERVER CLIENT MODEL_ROOT
+"""
+
+import subprocess
+import sys
+import time
+import unittest
+
+from command_line import CommandLine
+from running_server import RunningServer
+
+SERVER, CLIENT, MODEL_ROOT = sys.argv[1:4]
+START_SECONDS = 0.05
+# Other work on the machine delays most of them, not all.
+STARTS = 20
+
+
+class Program(unittest.TestCase):
+    def test_torch_is_not_loaded(self):
+        loaded = subprocess.run(["ldd", CLIENT], encoding="utf-8", check=True,
+                                stdout=subprocess.PIPE).stdout
+        self.assertIn("libgrpc++", loaded)
+        self.assertNotIn("torch", loaded)
+        self.assertNotIn("not found", loaded)
+
+    def test_starts_in_milliseconds(self):
+        seconds = []
+        for _ in range(STARTS):
+            begun = time.monotonic()
+            subprocess.run([CLIENT, "--version"], check=True,
+                           stdout=subprocess.DEVNULL)
+            seconds.append(time.monotonic() - begun)
+        print(f"starts in {min(seconds):.3f} s")
+        self.assertLess(min(seconds), START_SECONDS)
+
+
+class AgainstServer(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = RunningServer(SERVER, MODEL_ROOT)
+        cls.addClassCleanup(cls.server.close)
+        cls.client = CommandLine(CLIENT, cls.server)
+
+    def test_server_info_shows_core_and_measured_rate(self):
+        numerics = self.client.ask("server", "info")["numerics"]
+        self.assertTrue(numerics["blas_core_fits"], numerics)
+        self.assertGreater(numerics["gemm_gflops"], 0)
+        shown = self.client.run("server", "info").stdout
+        self.assertIn("blas_core: " + numerics["blas_core"], shown)
+        self.assertIn("gemm_gflops: ", shown)
+
+    def test_models_under_the_root_are_listed(self):
+        names = [model["name"]
+                 for model in self.client.ask("models", "list")["models"]]
+        self.assertEqual(names, ["tiny-deepseek", "tiny-mistral", "tiny-mixtral"])
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
