@@ -1,0 +1,129 @@
+#include "moescope/numerics/assignment.h"
+
+#include <numeric>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "moescope/base/error.h"
+#include "moescope/base/status_macros.h"
+#include "server/numerics/assignment_costs_internal.h"
+#include "server/numerics/assignment_kernels_internal.h"
+#include "server/numerics/assignment_solver_internal.h"
+
+namespace moescope::numerics {
+namespace {
+
+absl::Status CheckTile(const MatrixView& tile) {
+  if (tile.type != ElementType::kFloat32 || tile.rows < 0 || tile.cols < 0 ||
+      tile.row_stride < tile.cols ||
+      (tile.data == nullptr && tile.size() > 0)) {
+    return InvalidField("similarities",
+                        absl::StrCat("is no fp32 matrix: [", tile.rows, ", ",
+                                     tile.cols, "] with rows ",
+                                     tile.row_stride, " elements apart"));
+  }
+  return absl::OkStatus();
+}
+
+std::int64_t Sum(const std::vector<std::int64_t>& values) {
+  return std::accumulate(values.begin(), values.end(), std::int64_t{0});
+}
+
+}  // namespace
+
+void SimilarityMatrix::Resize(std::int64_t size) {
+  if (size > capacity_) {
+    costs_.reset();
+    costs_.reset(new std::int32_t[static_cast<std::size_t>(size * size)]);
+    capacity_ = size;
+  }
+  size_ = size;
+}
+
+absl::Status SimilarityMatrix::Set(std::int64_t row, std::int64_t col,
+                                   const MatrixView& tile) {
+  MOESCOPE_RETURN_IF_ERROR(CheckTile(tile));
+  if (row < 0 || col < 0 || row + tile.rows > size_ ||
+      col + tile.cols > size_) {
+    return InvalidField(
+        "similarities",
+        absl::StrCat("tile [", tile.rows, ", ", tile.cols, "] at ", row, ", ",
+                     col, " is outside [", size_, ", ", size_, "]"));
+  }
+  const auto* const values = static_cast<const float*>(tile.data);
+  for (std::int64_t r = 0; r < tile.rows; ++r) {
+    if (!internal::QuantiseRun(values + r * tile.row_stride, tile.cols,
+                               kMaxSimilarity,
+                               costs_.get() + (row + r) * size_ + col)) {
+      return InvalidField(
+          "similarities",
+          absl::StrCat("row ", row + r,
+                       " has an entry that is no number of magnitude up to ",
+                       kMaxSimilarity));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Assignment> SolveAssignment(const SimilarityMatrix& similarities,
+                                           const RunContext& context) {
+  internal::MemoryCosts costs(similarities);
+  MOESCOPE_ASSIGN_OR_RETURN(
+      internal::Solution solution,
+      internal::SolveCosts(costs, internal::SolverOptions(), context));
+  Assignment assignment;
+  assignment.permutation.assign(solution.column_of_row.begin(),
+                                solution.column_of_row.end());
+  for (std::int64_t i = 0; i < similarities.size(); ++i) {
+    assignment.objective_quantised -= similarities.cost(
+        i, assignment.permutation[static_cast<std::size_t>(i)]);
+  }
+  // Costs are negative similarities, and so are their duals.
+  for (std::int64_t& dual : solution.duals.row) {
+    dual = -dual;
+  }
+  for (std::int64_t& dual : solution.duals.column) {
+    dual = -dual;
+  }
+  assignment.row_duals = std::move(solution.duals.row);
+  assignment.column_duals = std::move(solution.duals.column);
+  assignment.dual_quantised =
+      Sum(assignment.row_duals) + Sum(assignment.column_duals);
+  assignment.gap = assignment.dual_quantised - assignment.objective_quantised;
+  assignment.objective =
+      static_cast<double>(assignment.objective_quantised) / kSimilarityScale;
+  return assignment;
+}
+
+absl::StatusOr<Assignment> SolveAssignment(const MatrixView& similarities,
+                                           const RunContext& context) {
+  MOESCOPE_RETURN_IF_ERROR(CheckTile(similarities));
+  if (similarities.rows != similarities.cols) {
+    return InvalidField("similarities",
+                        absl::StrCat("is not square: [", similarities.rows,
+                                     ", ", similarities.cols, "]"));
+  }
+  SimilarityMatrix matrix;
+  matrix.Resize(similarities.rows);
+  const auto* const values = static_cast<const float*>(similarities.data);
+  // Row by row: fresh memory may come at half a gigabyte per second.
+  for (std::int64_t r = 0; r < similarities.rows; ++r) {
+    MOESCOPE_RETURN_IF_ERROR(context.Check());
+    MatrixView row = similarities;
+    row.data = values + r * similarities.row_stride;
+    row.rows = 1;
+    MOESCOPE_RETURN_IF_ERROR(matrix.Set(r, 0, row));
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(Assignment assignment,
+                            SolveAssignment(matrix, context));
+  assignment.objective = 0;
+  for (std::int64_t r = 0; r < similarities.rows; ++r) {
+    assignment.objective += static_cast<double>(
+        values[r * similarities.row_stride +
+               assignment.permutation[static_cast<std::size_t>(r)]]);
+  }
+  return assignment;
+}
+
+}  // namespace moescope::numerics

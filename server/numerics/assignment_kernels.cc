@@ -1,0 +1,313 @@
+#include "server/numerics/assignment_kernels_internal.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "server/numerics/assignment_kernels.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace moescope::numerics::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+using internal::DenseSearch;
+using Ints = hn::ScalableTag<std::int32_t>;
+using Longs = hn::ScalableTag<std::int64_t>;
+using Floats = hn::ScalableTag<float>;
+using FloatVector = hn::Vec<Floats>;
+
+bool QuantiseRun(const float* values, std::int64_t count, float limit,
+                 std::int32_t* out) {
+  const Floats d;
+  const Ints di;
+  constexpr float kScale = -268435456.0F;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const FloatVector most = hn::Set(d, limit);
+  bool fits = true;
+  std::int64_t j = 0;
+  for (; j + lanes <= count; j += lanes) {
+    const FloatVector x = hn::LoadU(d, values + j);
+    // False for NaN too.
+    fits = fits && hn::AllTrue(d, hn::Le(hn::Abs(x), most));
+    hn::StoreU(hn::NearestInt(hn::Mul(x, hn::Set(d, kScale))), di, out + j);
+  }
+  for (; j < count; ++j) {
+    if (!(std::fabs(values[j]) <= limit)) {
+      return false;
+    }
+    out[j] = static_cast<std::int32_t>(std::lrint(values[j] * kScale));
+  }
+  return fits;
+}
+
+std::int64_t CollectBelow(const std::int32_t* row, const std::int32_t* shift,
+                          std::int64_t begin, std::int64_t end,
+                          std::int32_t bound, std::int32_t* out) {
+  const Ints d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto most = hn::Set(d, bound);
+  std::int64_t found = 0;
+  std::int64_t j = begin;
+  for (; j + lanes <= end; j += lanes) {
+    const auto below = hn::Lt(
+        hn::Sub(hn::LoadU(d, row + j), hn::LoadU(d, shift + j)), most);
+    if (!hn::AllFalse(d, below)) {
+      found += static_cast<std::int64_t>(
+          hn::CompressStore(hn::Iota(d, static_cast<std::int32_t>(j)), below, d,
+                            out + found));
+    }
+  }
+  for (; j < end; ++j) {
+    if (row[j] - shift[j] < bound) {
+      out[found++] = static_cast<std::int32_t>(j);
+    }
+  }
+  return found;
+}
+
+std::int64_t CollectBelowWide(const std::int32_t* row,
+                              const std::int64_t* shift, std::int64_t begin,
+                              std::int64_t end, std::int64_t bound,
+                              std::int32_t* out) {
+  std::int64_t found = 0;
+  for (std::int64_t j = begin; j < end; ++j) {
+    if (row[j] - shift[j] < bound) {
+      out[found++] = static_cast<std::int32_t>(j);
+    }
+  }
+  return found;
+}
+
+std::int64_t CollectBelowEach(const std::int32_t* row, std::int32_t shift,
+                              const std::int32_t* bounds, std::int64_t begin,
+                              std::int64_t end, std::int32_t* out) {
+  const Ints d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto moved = hn::Set(d, shift);
+  std::int64_t found = 0;
+  std::int64_t j = begin;
+  for (; j + lanes <= end; j += lanes) {
+    const auto below = hn::Lt(hn::Sub(hn::LoadU(d, row + j), moved),
+                              hn::LoadU(d, bounds + j));
+    if (!hn::AllFalse(d, below)) {
+      found += static_cast<std::int64_t>(
+          hn::CompressStore(hn::Iota(d, static_cast<std::int32_t>(j)), below, d,
+                            out + found));
+    }
+  }
+  for (; j < end; ++j) {
+    if (row[j] - shift < bounds[j]) {
+      out[found++] = static_cast<std::int32_t>(j);
+    }
+  }
+  return found;
+}
+
+// Lanes(Longs()) costs, widened.
+HWY_INLINE hn::Vec<Longs> LoadCosts(const std::int32_t* row) {
+  const Longs d;
+  const hn::Rebind<std::int32_t, Longs> narrow;
+  return hn::PromoteTo(d, hn::LoadU(narrow, row));
+}
+
+std::int64_t LeastDifference(const std::int32_t* row, const std::int64_t* shift,
+                             std::int64_t count) {
+  const Longs d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  std::int64_t least = row[0] - shift[0];
+  auto leasts = hn::Set(d, least);
+  std::int64_t j = 0;
+  for (; j + lanes <= count; j += lanes) {
+    leasts = hn::Min(leasts, hn::Sub(LoadCosts(row + j),
+                                     hn::LoadU(d, shift + j)));
+  }
+  least = hn::GetLane(hn::MinOfLanes(d, leasts));
+  for (; j < count; ++j) {
+    least = std::min(least, row[j] - shift[j]);
+  }
+  return least;
+}
+
+std::int64_t RelaxAll(const std::int32_t* row, std::int64_t base,
+                      std::int64_t id, const DenseSearch& search) {
+  const Longs d;
+  constexpr std::int64_t kFar = std::numeric_limits<std::int64_t>::max();
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto bases = hn::Set(d, base);
+  const auto ids = hn::Set(d, id);
+  const auto far = hn::Set(d, kFar);
+  auto leasts = far;
+  auto places = hn::Set(d, std::int64_t{-1});
+  std::int64_t j = 0;
+  for (; j + lanes <= search.count; j += lanes) {
+    const auto offer = hn::Add(
+        bases, hn::Sub(LoadCosts(row + j), hn::LoadU(d, search.shift + j)));
+    const auto old = hn::LoadU(d, search.distance + j);
+    // Settled columns are nearer than any offer: they need no mask here.
+    const auto nearer = hn::Lt(offer, old);
+    const auto now = hn::IfThenElse(nearer, offer, old);
+    hn::StoreU(now, d, search.distance + j);
+    hn::StoreU(hn::IfThenElse(nearer, ids, hn::LoadU(d, search.previous + j)),
+               d, search.previous + j);
+    const auto settled = hn::MaskFromVec(hn::LoadU(d, search.closed + j));
+    const auto open = hn::IfThenElse(settled, far, now);
+    const auto less = hn::Lt(open, leasts);
+    leasts = hn::IfThenElse(less, open, leasts);
+    places = hn::IfThenElse(less, hn::Iota(d, j), places);
+  }
+  HWY_ALIGN std::int64_t lane_least[8];
+  HWY_ALIGN std::int64_t lane_place[8];
+  hn::StoreU(leasts, d, lane_least);
+  hn::StoreU(places, d, lane_place);
+  std::int64_t least = kFar;
+  std::int64_t place = -1;
+  const auto consider = [&](std::int64_t distance, std::int64_t column) {
+    if (column >= 0 &&
+        (distance < least || (distance == least && column < place))) {
+      least = distance;
+      place = column;
+    }
+  };
+  for (std::int64_t lane = 0; lane < lanes; ++lane) {
+    consider(lane_least[lane], lane_place[lane]);
+  }
+  for (; j < search.count; ++j) {
+    const std::int64_t offer = base + row[j] - search.shift[j];
+    if (offer < search.distance[j]) {
+      search.distance[j] = offer;
+      search.previous[j] = id;
+    }
+    if (search.closed[j] == 0) {
+      consider(search.distance[j], j);
+    }
+  }
+  return place;
+}
+
+// 2^x for x ≤ 0, to 1e-4 of it; what is below 2^-100 becomes that.
+HWY_INLINE FloatVector PowerOfTwo(FloatVector x) {
+  const Floats d;
+  const Ints di;
+  const FloatVector clipped = hn::Max(x, hn::Set(d, -100.0F));
+  const auto whole = hn::NearestInt(clipped);
+  const FloatVector part = hn::Sub(clipped, hn::ConvertTo(d, whole));
+  // Taylor's coefficients of 2^t, |t| ≤ 1/2.
+  FloatVector power = hn::MulAdd(part, hn::Set(d, 0.0096181F),
+                                 hn::Set(d, 0.0555041F));
+  power = hn::MulAdd(part, power, hn::Set(d, 0.2402265F));
+  power = hn::MulAdd(part, power, hn::Set(d, 0.6931472F));
+  power = hn::MulAdd(part, power, hn::Set(d, 1.0F));
+  return hn::BitCast(
+      d, hn::Add(hn::BitCast(di, power), hn::ShiftLeft<23>(whole)));
+}
+
+void AddTransportRow(const std::int32_t* row, const float* shift,
+                     std::int64_t count, float scale, float* buffer,
+                     float* sums) {
+  const Floats d;
+  const Ints di;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const std::int64_t whole = count / lanes * lanes;
+  const FloatVector factor = hn::Set(d, scale);
+  FloatVector most = hn::Set(d, std::numeric_limits<float>::lowest());
+  for (std::int64_t j = 0; j < whole; j += lanes) {
+    const FloatVector x =
+        hn::MulAdd(hn::ConvertTo(d, hn::LoadU(di, row + j)), factor,
+                   hn::LoadU(d, shift + j));
+    hn::StoreU(x, d, buffer + j);
+    most = hn::Max(most, x);
+  }
+  float highest = hn::GetLane(hn::MaxOfLanes(d, most));
+  for (std::int64_t j = whole; j < count; ++j) {
+    buffer[j] = static_cast<float>(row[j]) * scale + shift[j];
+    highest = std::max(highest, buffer[j]);
+  }
+  const FloatVector top = hn::Set(d, highest);
+  FloatVector total = hn::Zero(d);
+  for (std::int64_t j = 0; j < whole; j += lanes) {
+    const FloatVector power =
+        PowerOfTwo(hn::Sub(hn::LoadU(d, buffer + j), top));
+    hn::StoreU(power, d, buffer + j);
+    total = hn::Add(total, power);
+  }
+  float sum = hn::GetLane(hn::SumOfLanes(d, total));
+  for (std::int64_t j = whole; j < count; ++j) {
+    buffer[j] = std::exp2(std::max(buffer[j] - highest, -100.0F));
+    sum += buffer[j];
+  }
+  const float inverse = 1.0F / sum;
+  const FloatVector inverses = hn::Set(d, inverse);
+  for (std::int64_t j = 0; j < whole; j += lanes) {
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, buffer + j), inverses,
+                          hn::LoadU(d, sums + j)),
+               d, sums + j);
+  }
+  for (std::int64_t j = whole; j < count; ++j) {
+    sums[j] += buffer[j] * inverse;
+  }
+}
+
+}  // namespace moescope::numerics::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace moescope::numerics {
+namespace {
+HWY_EXPORT(QuantiseRun);
+HWY_EXPORT(CollectBelow);
+HWY_EXPORT(CollectBelowWide);
+HWY_EXPORT(CollectBelowEach);
+HWY_EXPORT(LeastDifference);
+HWY_EXPORT(RelaxAll);
+HWY_EXPORT(AddTransportRow);
+}  // namespace
+
+namespace internal {
+
+bool QuantiseRun(const float* values, std::int64_t count, float limit,
+                 std::int32_t* out) {
+  return HWY_DYNAMIC_DISPATCH(QuantiseRun)(values, count, limit, out);
+}
+
+std::int64_t CollectBelow(const std::int32_t* row, const std::int32_t* shift,
+                          std::int64_t begin, std::int64_t end,
+                          std::int32_t bound, std::int32_t* out) {
+  return HWY_DYNAMIC_DISPATCH(CollectBelow)(row, shift, begin, end, bound, out);
+}
+
+std::int64_t CollectBelowWide(const std::int32_t* row,
+                              const std::int64_t* shift, std::int64_t begin,
+                              std::int64_t end, std::int64_t bound,
+                              std::int32_t* out) {
+  return HWY_DYNAMIC_DISPATCH(CollectBelowWide)(row, shift, begin, end, bound,
+                                                out);
+}
+
+std::int64_t CollectBelowEach(const std::int32_t* row, std::int32_t shift,
+                              const std::int32_t* bounds, std::int64_t begin,
+                              std::int64_t end, std::int32_t* out) {
+  return HWY_DYNAMIC_DISPATCH(CollectBelowEach)(row, shift, bounds, begin, end,
+                                                out);
+}
+
+std::int64_t LeastDifference(const std::int32_t* row, const std::int64_t* shift,
+                             std::int64_t count) {
+  return HWY_DYNAMIC_DISPATCH(LeastDifference)(row, shift, count);
+}
+
+std::int64_t RelaxAll(const std::int32_t* row, std::int64_t base,
+                      std::int64_t id, const DenseSearch& search) {
+  return HWY_DYNAMIC_DISPATCH(RelaxAll)(row, base, id, search);
+}
+
+void AddTransportRow(const std::int32_t* row, const float* shift,
+                     std::int64_t count, float scale, float* buffer,
+                     float* sums) {
+  HWY_DYNAMIC_DISPATCH(AddTransportRow)(row, shift, count, scale, buffer, sums);
+}
+
+}  // namespace internal
+}  // namespace moescope::numerics
+#endif  // HWY_ONCE

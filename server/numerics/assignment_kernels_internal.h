@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstdint>
+
+// The inner loops of SolveAssignment, dispatched at run time. All but the
+// transport kernel are integer: every target gives the same result.
+namespace moescope::numerics::internal {
+
+/// Room that a list of collected columns needs beyond its longest content.
+inline constexpr std::int64_t kCollectPadding = 16;
+/// Shifts (duals) in 32 bits must stay below this, so that no difference with a
+/// cost overflows.
+inline constexpr std::int64_t kMaxShift = std::int64_t{1} << 30;
+
+/// out[j] = −round(values[j] · 2^28), halves to even. False when an entry is
+/// NaN or its magnitude above `limit`; then `out` is unspecified.
+bool QuantiseRun(const float* values, std::int64_t count, float limit,
+                 std::int32_t* out);
+
+/// Writes the columns j of [begin, end) with row[j] − shift[j] < bound to
+/// `out`, rising; returns how many.
+std::int64_t CollectBelow(const std::int32_t* row, const std::int32_t* shift,
+                          std::int64_t begin, std::int64_t end,
+                          std::int32_t bound, std::int32_t* out);
+/// The same in 64 bits.
+std::int64_t CollectBelowWide(const std::int32_t* row,
+                              const std::int64_t* shift, std::int64_t begin,
+                              std::int64_t end, std::int64_t bound,
+                              std::int32_t* out);
+/// The columns with row[j] − shift < bounds[j].
+std::int64_t CollectBelowEach(const std::int32_t* row, std::int32_t shift,
+                              const std::int32_t* bounds, std::int64_t begin,
+                              std::int64_t end, std::int32_t* out);
+
+/// Least row[j] − shift[j]; `count` ≥ 1.
+std::int64_t LeastDifference(const std::int32_t* row, const std::int64_t* shift,
+                             std::int64_t count);
+
+/// Columns of a shortest path search over a whole matrix.
+struct DenseSearch {
+  std::int64_t count = 0;
+  const std::int64_t* shift = nullptr;   // column duals
+  const std::int64_t* closed = nullptr;  // −1 where settled, else 0
+  std::int64_t* distance = nullptr;
+  std::int64_t* previous = nullptr;
+};
+/// Offers every open column the distance base + row[j] − shift[j] through row
+/// `id`; returns the open column of least distance, the lowest of equals, or
+/// −1 when all are closed.
+std::int64_t RelaxAll(const std::int32_t* row, std::int64_t base,
+                      std::int64_t id, const DenseSearch& search);
+
+/// One row of entropic transport in units of the temperature: x[j] = scale ·
+/// row[j] + shift[j] (scale < 0); adds 2^x[j] / Σ 2^x to sums[j]. `buffer` has
+/// room for `count`.
+void AddTransportRow(const std::int32_t* row, const float* shift,
+                     std::int64_t count, float scale, float* buffer,
+                     float* sums);
+
+}  // namespace moescope::numerics::internal
