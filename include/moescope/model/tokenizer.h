@@ -12,11 +12,16 @@
 
 namespace moescope::model {
 
-/// Text to token ids and back, as a checkpoint's tokenizer.json says: the same
-/// ids as the `tokenizers` library gives for one sequence without truncation
-/// and padding (those settings of the file are ignored).
+namespace internal {
+class TextCodec;
+}  // namespace internal
+
+/// Text to token ids and back, as a checkpoint's tokenizer.json or, where there
+/// is none, its SentencePiece tokenizer.model says.
 ///
-/// Supported: model BPE (no dropout, no subword prefix or suffix); normalizers
+/// tokenizer.json: the same ids as the `tokenizers` library gives for one
+/// sequence without truncation and padding (those settings of the file are
+/// ignored). Supported: model BPE (no dropout, no subword prefix or suffix); normalizers
 /// Sequence, Prepend, Replace, NFC, NFD, NFKC, NFKD, Lowercase, Strip,
 /// StripAccents; pre_tokenizers Sequence, ByteLevel, Split, Metaspace, Digits,
 /// Whitespace, WhitespaceSplit, Punctuation; post_processors Sequence,
@@ -26,6 +31,14 @@ namespace moescope::model {
 /// packaged libraries; case folding that turns one letter into several inside
 /// `(?i)`; an added token outside the vocabulary keeps the id that the file
 /// declares.
+///
+/// tokenizer.model: the same ids as the `sentencepiece` library gives; BPE and
+/// unigram, byte fallback, user-defined pieces, normalisation rules. Beside it,
+/// tokenizer_config.json says whether BOS and EOS are put around
+/// (add_bos_token, default true; add_eos_token, default false), and it and
+/// added_tokens.json may add tokens, which are looked for in the text first;
+/// what stands between two of them is a text of its own, as for transformers'
+/// LlamaTokenizer with `legacy`.
 ///
 /// Threads: immutable after load; all methods may run at the same time.
 class Tokenizer {
@@ -37,8 +50,16 @@ class Tokenizer {
   static absl::StatusOr<std::shared_ptr<const Tokenizer>> FromJson(
       absl::string_view tokenizer_json);
 
-  /// Reads `folder`/tokenizer.json.
-  /// Errors: NOT_FOUND when there is none; as FromJson, naming the file.
+  /// Reads a SentencePiece model, and the texts of what stands beside it ("":
+  /// no such file). Texts of up to 8 MiB can be encoded.
+  /// Errors: as FromJson, naming the file.
+  static absl::StatusOr<std::shared_ptr<const Tokenizer>> FromSentencePiece(
+      absl::string_view tokenizer_model,
+      absl::string_view tokenizer_config_json,
+      absl::string_view added_tokens_json);
+
+  /// Reads `folder`/tokenizer.json, or else `folder`/tokenizer.model.
+  /// Errors: NOT_FOUND when there is neither; as the functions above.
   static absl::StatusOr<std::shared_ptr<const Tokenizer>> Load(
       const std::string& folder);
 
@@ -47,7 +68,7 @@ class Tokenizer {
   Tokenizer& operator=(const Tokenizer&) = delete;
 
   /// Token ids of `text`; special tokens spelled out in it become their ids.
-  /// `add_special_tokens` puts those of the post-processor around (BOS, EOS).
+  /// `add_special_tokens` puts those of the file around (BOS, EOS).
   /// Cost: O(n log n) in the bytes of the text.
   /// Errors: INVALID_ARGUMENT field "text" (not UTF-8), RESOURCE_EXHAUSTED
   /// field "text" (above 64 MiB, or a regex of the file that needs too many
@@ -73,17 +94,17 @@ class Tokenizer {
   /// One more than the highest token id, added tokens included.
   std::int32_t vocab_size() const;
 
-  /// The first token that the post-processor puts before a text, if any.
+  /// The first token that is put before a text, if any.
   std::optional<std::int32_t> bos_id() const;
 
-  /// One line: "BPE, byte-level, 2048 entries".
+  /// One line: "BPE, byte-level, 2048 entries", "SentencePiece BPE, byte
+  /// fallback, 32000 entries".
   std::string Describe() const;
 
  private:
-  struct Parts;
-  explicit Tokenizer(std::unique_ptr<const Parts> parts);
+  explicit Tokenizer(std::unique_ptr<const internal::TextCodec> codec);
 
-  const std::unique_ptr<const Parts> parts_;
+  const std::unique_ptr<const internal::TextCodec> codec_;
 };
 
 }  // namespace moescope::model

@@ -12,9 +12,6 @@
 namespace moescope::model::internal {
 namespace {
 
-// Bounds the look-ahead from each byte of a text.
-constexpr std::size_t kMaxTokenBytes = 1024;
-
 bool IsSingleWord(absl::string_view text, const Span& match) {
   const bool word_before =
       match.start > 0 && IsWord(DecodeUtf8Before(text, match.start).value);
@@ -54,10 +51,10 @@ absl::StatusOr<AddedToken> ParseToken(const JsonNode& node) {
   MOESCOPE_ASSIGN_OR_RETURN(token.lstrip, node.Bool("lstrip", false));
   MOESCOPE_ASSIGN_OR_RETURN(token.rstrip, node.Bool("rstrip", false));
   MOESCOPE_ASSIGN_OR_RETURN(token.normalized, node.Bool("normalized", true));
-  if (token.content.size() > kMaxTokenBytes) {
+  if (token.content.size() > kMaxAddedTokenBytes) {
     return UnsupportedTokenizer(
         absl::StrCat(node.path(), ".content of ", token.content.size(),
-                     " bytes (at most ", kMaxTokenBytes, ")"));
+                     " bytes (at most ", kMaxAddedTokenBytes, ")"));
   }
   return token;
 }
@@ -102,19 +99,20 @@ void Trie::Add(absl::string_view key, std::size_t value) {
 std::optional<Trie::Match> Trie::LongestAt(absl::string_view text,
                                            std::size_t at) const {
   std::optional<Match> longest;
-  std::uint32_t node = 0;
-  for (std::size_t i = at; i < text.size(); ++i) {
-    const auto found = edges_.find((static_cast<std::uint64_t>(node) << 8) |
-                                   static_cast<unsigned char>(text[i]));
-    if (found == edges_.end()) {
-      break;
-    }
-    node = found->second;
-    if (values_[node] >= 0) {
-      longest = Match{static_cast<std::size_t>(values_[node]), i + 1 - at};
-    }
-  }
+  ForEachAt(text, at, [&longest](std::size_t value, std::size_t length) {
+    longest = Match{value, length};
+  });
   return longest;
+}
+
+AddedTokens AddedTokens::FromList(std::vector<AddedToken> tokens) {
+  AddedTokens added;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    added.raw_.Add(tokens[i].content, i);
+    added.index_.emplace(tokens[i].id, i);
+  }
+  added.tokens_ = std::move(tokens);
+  return added;
 }
 
 absl::StatusOr<AddedTokens> AddedTokens::Parse(const JsonNode& root,

@@ -15,6 +15,9 @@
 
 namespace moescope::model::internal {
 
+/// Bounds the look-ahead from each byte of a text.
+constexpr std::size_t kMaxAddedTokenBytes = 1024;
+
 /// A token that is looked for in the text before anything cuts it.
 struct AddedToken {
   std::int32_t id = 0;
@@ -46,6 +49,21 @@ class Trie {
   };
   /// The longest key that starts at byte `at` of `text`.
   std::optional<Match> LongestAt(absl::string_view text, std::size_t at) const;
+  /// Calls `visit(value, length)` for every key that starts there, the shortest
+  /// first.
+  template <typename Visit>
+  void ForEachAt(absl::string_view text, std::size_t at, Visit visit) const {
+    std::uint32_t node = 0;
+    for (std::size_t i = at; i < text.size(); ++i) {
+      const auto found = edges_.find((static_cast<std::uint64_t>(node) << 8) |
+                                     static_cast<unsigned char>(text[i]));
+      if (found == edges_.end()) return;
+      node = found->second;
+      if (values_[node] >= 0) {
+        visit(static_cast<std::size_t>(values_[node]), i + 1 - at);
+      }
+    }
+  }
 
  private:
   // Values by node (-1: none) and edges by node and byte; node 0 is the root.
@@ -62,6 +80,9 @@ class AddedTokens {
   static absl::StatusOr<AddedTokens> Parse(const JsonNode& root,
                                            const Bpe& model,
                                            const Normalizer* normalizer);
+
+  /// These tokens, all of them looked for in the text as it is.
+  static AddedTokens FromList(std::vector<AddedToken> tokens);
 
   /// Cuts out the tokens that are matched in the text as it is.
   std::vector<Segment> SplitRaw(absl::string_view text) const;

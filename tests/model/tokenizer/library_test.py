@@ -1,8 +1,9 @@
-"""Compares ids and texts with the `tokenizers` library on random strings:
+"""Compares ids and texts with the libraries `tokenizers` and `sentencepiece` on
+random strings:
 
     python3 library_test.py TOKENIZER_MAIN TESTDATA [COUNT]
 
-COUNT strings (default 400) for every tokenizer.json of TESTDATA, from a fixed
+COUNT strings (default 400) for every tokenizer file of TESTDATA, from a fixed
 seed. Exit status 1 on the first tokenizer with a difference, which is printed.
 """
 
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 
+from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer
 
 SEED = 20240711
@@ -57,26 +59,42 @@ def random_text(random_source, own_tokens):
 
 
 def ours(program, path, texts):
-    with tempfile.TemporaryDirectory() as folder:
-        (pathlib.Path(folder) / "tokenizer.json").symlink_to(path.resolve())
-        run = subprocess.run([program, folder], capture_output=True, check=False, encoding="utf-8",
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        (folder / f"tokenizer{path.suffix}").symlink_to(path.resolve())
+        (folder / "tokenizer_config.json").write_text('{"add_bos_token": false}')
+        run = subprocess.run([program, name], capture_output=True, check=False, encoding="utf-8",
                              input="".join(json.dumps(text) + "\n" for text in texts))
     if run.returncode != 0:
         sys.exit(f"{path.name}: {run.stderr}")
     return [tuple(json.loads(line)) for line in run.stdout.split("\n") if line]
 
 
-def check(program, path, count):
+def tokenizers_library(path):
+    """Encoding, decoding, and the tokens worth having in texts."""
     library = Tokenizer.from_file(str(path))
     state = json.loads(path.read_text(encoding="utf-8"))
-    own_tokens = [token["content"] for token in state["added_tokens"]]
+    return (lambda text: library.encode(text).ids,
+            lambda ids: library.decode(ids, skip_special_tokens=False),
+            [token["content"] for token in state["added_tokens"]])
+
+
+def sentencepiece_library(path):
+    library = SentencePieceProcessor(model_file=str(path))
+    pieces = [library.id_to_piece(id) for id in range(library.get_piece_size())]
+    return library.encode, library.decode, pieces
+
+
+def check(program, path, count):
+    encode, decode, own_tokens = (
+        sentencepiece_library if path.suffix == ".model" else tokenizers_library)(path)
     source = random.Random(f"{SEED} {path.name}")
     texts = [random_text(source, own_tokens or [""]) for _ in range(count)]
     for text, (ids, decoded) in zip(texts, ours(program, path, texts), strict=True):
-        expected = library.encode(text).ids
+        expected = encode(text)
         if ids != expected:
             sys.exit(f"{path.name}: {text!r} (seed {SEED})\n  gives    {ids}\n  expected {expected}")
-        expected = library.decode(ids, skip_special_tokens=False)
+        expected = decode(ids)
         if decoded != expected:
             sys.exit(f"{path.name}: ids {ids} of {text!r} (seed {SEED})\n"
                      f"  decode to {decoded!r}\n  expected  {expected!r}")
@@ -87,7 +105,7 @@ def main():
     program, testdata = sys.argv[1], pathlib.Path(sys.argv[2])
     count = int(sys.argv[3]) if len(sys.argv) > 3 else 400
     print(f"seed {SEED}")
-    for path in sorted(testdata.glob("*.json")):
+    for path in sorted([*testdata.glob("*.json"), *testdata.glob("*.model")]):
         if not path.name.endswith(".expected.json") and path.name != "texts.json":
             check(program, path, count)
 

@@ -13,6 +13,7 @@ namespace moescope::model {
 namespace {
 
 using testing::HasSubstr;
+using testing::StartsWith;
 
 constexpr char kModel[] =
     R"("model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []})";
@@ -197,7 +198,7 @@ TEST(BrokenTokenizerTest, NamesTheFile) {
   const absl::Status status = Tokenizer::Load(folder).status();
 
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
-  EXPECT_THAT(status.message(), HasSubstr(folder + "/tokenizer.json: "));
+  EXPECT_THAT(status.message(), StartsWith("tokenizer.json: "));
 }
 
 TEST(UnsupportedModelTest, IsRefusedByName) {
