@@ -30,6 +30,20 @@ absl::Status NotInLayer(std::int64_t layer, absl::string_view what) {
                     absl::StrCat(layer, " has no ", what));
 }
 
+// A vocabulary that is padded beyond the tokenizer's is common; ids without an
+// embedding are a contradiction.
+absl::StatusOr<std::shared_ptr<const Tokenizer>> LoadTokenizer(
+    const std::string& folder, std::int64_t vocab_size) {
+  MOESCOPE_ASSIGN_OR_RETURN(std::shared_ptr<const Tokenizer> tokenizer,
+                            Tokenizer::Load(folder));
+  if (tokenizer->vocab_size() > vocab_size) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the tokenizer's highest token id is ", tokenizer->vocab_size() - 1,
+        ", but vocab_size of config.json is ", vocab_size));
+  }
+  return tokenizer;
+}
+
 }  // namespace
 
 Checkpoint::Checkpoint() = default;
@@ -58,7 +72,7 @@ absl::StatusOr<std::shared_ptr<const Checkpoint>> Checkpoint::Open(
   MOESCOPE_ASSIGN_OR_RETURN(checkpoint->identity_,
                             internal::IdentifyModel(folder, files));
   absl::StatusOr<std::shared_ptr<const Tokenizer>> tokenizer =
-      Tokenizer::Load(folder);
+      LoadTokenizer(folder, checkpoint->config_.vocab_size);
   checkpoint->tokenizer_status_ = tokenizer.status();
   if (tokenizer.ok()) checkpoint->tokenizer_ = *std::move(tokenizer);
   checkpoint->text_digests_ = internal::TextDigests(files);

@@ -65,9 +65,9 @@ absl::StatusOr<std::shared_ptr<const model::Tokenizer>> TokenizerOf(
     return checkpoint.tokenizer();
   }
   const absl::Status& status = checkpoint.tokenizer_status();
-  if (status.ok() || absl::IsNotFound(status)) {
+  if (absl::IsNotFound(status) || absl::IsFailedPrecondition(status)) {
     return FieldError(absl::StatusCode::kFailedPrecondition, "text",
-                      "the model has no tokenizer.json: send token ids",
+                      absl::StrCat(status.message(), ": send token ids"),
                       "NO_TOKENIZER");
   }
   return status;

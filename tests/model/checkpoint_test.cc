@@ -232,6 +232,37 @@ TEST(CheckpointTest, ReadsShardsTheTokenizerAndNothingElse) {
   EXPECT_EQ((*checkpoint)->tokenizer()->vocab_size(), 2048);
 }
 
+TEST(CheckpointTest, TakesASentencePieceModelWhereThereIsNoJson) {
+  ScratchFolder scratch;
+  const std::string folder = scratch.CopyTestdata("models/tiny-mixtral", "m");
+  fs::remove(folder + "/tokenizer.json");
+  fs::copy(Testdata("tokenizer/llama_bpe.model"), folder + "/tokenizer.model");
+
+  const auto checkpoint = Checkpoint::Open(folder);
+
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  ASSERT_NE((*checkpoint)->tokenizer(), nullptr)
+      << (*checkpoint)->tokenizer_status();
+  EXPECT_EQ((*checkpoint)->tokenizer()->Describe(),
+            "SentencePiece BPE, byte fallback, 900 entries");
+}
+
+TEST(CheckpointTest, ATokenizerWithIdsBeyondTheVocabularyIsNotUsed) {
+  ScratchFolder scratch;
+  const std::string folder = scratch.CopyTestdata("fixtures/mixtral", "m");
+  fs::copy(Testdata("tokenizer/llama_bpe.model"), folder + "/tokenizer.model");
+
+  const auto checkpoint = Checkpoint::Open(folder);
+
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_EQ((*checkpoint)->tokenizer(), nullptr);
+  EXPECT_EQ((*checkpoint)->tokenizer_status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ((*checkpoint)->tokenizer_status().message(),
+            "the tokenizer's highest token id is 899, but vocab_size of "
+            "config.json is 128");
+}
+
 TEST(CheckpointTest, ACheckpointWithoutTokenizerOpens) {
   const auto checkpoint = Checkpoint::Open(Testdata("fixtures/mixtral"));
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();

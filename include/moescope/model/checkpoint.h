@@ -81,8 +81,8 @@ class Checkpoint {
   /// outcome. Cost: one stat per file. Errors: DATA_LOSS FILE_CHANGED, naming
   /// the file.
   absl::Status CheckIntact() const;
-  /// nullptr when the folder has no tokenizer that we can read; then
-  /// tokenizer_status says why.
+  /// nullptr when the folder has no tokenizer that we can read, or one with
+  /// token ids beyond the model's vocabulary; then tokenizer_status says why.
   const std::shared_ptr<const Tokenizer>& tokenizer() const {
     return tokenizer_;
   }

@@ -198,7 +198,7 @@ TEST(BrokenTokenizerTest, NamesTheFile) {
   const absl::Status status = Tokenizer::Load(folder).status();
 
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
-  EXPECT_THAT(status.message(), StartsWith("tokenizer.json: "));
+  EXPECT_THAT(std::string(status.message()), StartsWith("tokenizer.json: "));
 }
 
 TEST(UnsupportedModelTest, IsRefusedByName) {

@@ -41,7 +41,7 @@ def train(options):
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sentences()), model_writer=model, vocab_size=900,
         character_coverage=0.999, hard_vocab_limit=False, num_threads=1,
-        minloglevel=2, self_test_sample_size=0, **options)
+        minloglevel=2, **options)
     return model.getvalue()
 
 
