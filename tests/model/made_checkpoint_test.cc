@@ -50,6 +50,8 @@ TEST_P(MadeCheckpointTest, OpensAsItsFamily) {
 
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   EXPECT_EQ((*checkpoint)->config().family, GetParam());
+  EXPECT_TRUE((*checkpoint)->forward_status().ok())
+      << (*checkpoint)->forward_status();
   EXPECT_EQ((*checkpoint)->dtype(), "BF16");
 }
 
