@@ -178,7 +178,8 @@ class CommandLine {
     trace
         ->add_option("--fields", a_.fields,
                      "Among ids,weights,logits,scores,margin,entropy,"
-                     "shared_share; default ids,weights,logits")
+                     "choice,group_mask,shared_share; default "
+                     "ids,weights,logits")
         ->delimiter(',');
     AddOutput(trace);
   }

@@ -84,6 +84,8 @@ spec::ModelFacts FactsOf(const model::Checkpoint& checkpoint,
   facts.vocab_size = config.vocab_size;
   facts.max_positions = config.max_positions;
   facts.has_shared_experts = config.num_shared_experts > 0;
+  facts.has_router_correction = config.router.corrected;
+  facts.has_router_groups = config.router.num_groups > 1;
   facts.is_dense = facts.moe_layers.empty();
   return facts;
 }

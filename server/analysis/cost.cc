@@ -40,6 +40,9 @@ bool Contains(const std::vector<std::string>& values, const char* value) {
 // Bytes of one weight; they have one format but for small tensors.
 std::int64_t BytesPerWeight(const model::Checkpoint& checkpoint) {
   const std::string dtype = checkpoint.dtype();
+  if (dtype == "F8_E4M3" || dtype == "U8") {
+    return 1;
+  }
   return dtype == "F32" ? 4 : dtype == "F64" ? 8 : 2;
 }
 
@@ -118,6 +121,20 @@ struct Estimator {
     return Timed(cost);
   }
 
+  std::int64_t AttentionWeights() const {
+    const model::AttentionConfig& a = config.attention;
+    const std::int64_t queries = config.num_heads * config.QueryWidth();
+    const std::int64_t values = config.num_heads * config.ValueWidth();
+    if (a.kind != model::AttentionKind::kLatent) {
+      return config.width *
+             (queries + values + 2 * config.num_kv_heads * config.head_dim);
+    }
+    const std::int64_t from_stream =
+        (a.q_rank == 0 ? queries : a.q_rank) + a.kv_rank + a.rope_dim;
+    return config.width * (from_stream + values) + a.q_rank * queries +
+           a.kv_rank * (config.num_heads * a.nope_dim + values);
+  }
+
   // Weights of one layer: all that are read, and those that one token meets.
   struct LayerWeights {
     std::int64_t read = 0;
@@ -125,9 +142,7 @@ struct Estimator {
   };
 
   LayerWeights WeightsOf(std::int64_t layer, bool all_experts) const {
-    const std::int64_t attention =
-        config.width * config.head_dim *
-        (2 * config.num_heads + 2 * config.num_kv_heads);
+    const std::int64_t attention = AttentionWeights();
     if (!config.IsMoeLayer(layer)) {
       const std::int64_t weights =
           attention + 3 * config.dense_width * config.width;
@@ -158,7 +173,9 @@ struct Estimator {
       const LayerWeights weights = WeightsOf(layer, all_experts && chosen);
       cost.bytes_read += blocks * weights.read * bytes_per_weight;
       cost.flops += 2 * Real(Count(input.ids)) * Real(weights.met) +
-                    4 * pairs * Real(config.num_heads * config.head_dim);
+                    2 * pairs *
+                        Real(config.num_heads *
+                             (config.QueryWidth() + config.ValueWidth()));
     }
     cost.memory_bytes =
         model::Model::Estimate(checkpoint, "cpu").workspace_bytes;

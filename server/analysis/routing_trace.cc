@@ -31,6 +31,8 @@ struct Fields {
   bool scores = false;
   bool margin = false;
   bool entropy = false;
+  bool choice = false;
+  bool group_mask = false;
   bool shared_share = false;
 };
 
@@ -45,6 +47,8 @@ Fields ParseFields(const std::vector<std::string>& names) {
   fields.scores = has("scores");
   fields.margin = has("margin");
   fields.entropy = has("entropy");
+  fields.choice = has("choice");
+  fields.group_mask = has("group_mask");
   fields.shared_share = has("shared_share");
   return fields;
 }
@@ -187,6 +191,17 @@ class TraceObserver final : public model::ForwardObserver {
     if (fields_.entropy) {
       add(PerToken(LayerName(layer, "entropy"), Entropies(routing.scores)));
     }
+    if (fields_.choice) {
+      add(ToArray<float>(LayerName(layer, "choice"), routing.choice));
+    }
+    if (fields_.group_mask) {
+      add(ToArray<std::int64_t>(LayerName(layer, "group_mask"),
+                                routing.group_mask));
+    }
+    if (routing.depends_on_mask.defined()) {
+      add(ToArray<std::int64_t>(LayerName(layer, "tokens_by_mask"),
+                                routing.depends_on_mask.sum(0, true)));
+    }
     return chunk;
   }
 
@@ -260,6 +275,14 @@ std::vector<spec::ArrayDeclaration> Declarations() {
        {"T"},
        "nats",
        "Entropy of the scores divided by their sum."},
+      {"layer.{layer}.choice", real, {"T", "E"}, "1",
+       "What experts are chosen by: the score plus the router's correction."},
+      {"layer.{layer}.group_mask", count, {"T", "*"}, "1",
+       "1 for the groups of experts that stay eligible, 0 for the others."},
+      {"layer.{layer}.tokens_by_mask", count, {"*"}, "tokens",
+       "Models with groups; one number per block: how many of its tokens would "
+       "go to other experts if those of masked groups compared as 0 instead of "
+       "-infinity, or the other way round."},
       {"layer.{layer}.shared_share",
        real,
        {"T"},
@@ -289,8 +312,10 @@ spec::AnalysisInfo RoutingTraceInfo() {
        {"input", internal::kInputMeaning},
        {"layers", internal::kLayersMeaning},
        {"fields",
-        "Among ids, weights, logits, scores, margin, entropy, shared_share; "
-        "empty: ids, weights, logits."},
+        "Among ids, weights, logits, scores, margin, entropy, choice (where a "
+        "correction makes it differ from the scores), group_mask (where experts "
+        "have groups), shared_share (where there are shared experts); empty: "
+        "ids, weights, logits."},
        {"block_tokens", internal::kBlockTokensMeaning}});
   info.schema.arrays = Declarations();
   return info;

@@ -131,11 +131,19 @@ MemoryEstimate Model::Estimate(const Checkpoint& checkpoint,
       shape.block_rows * (c.expert_width + 3 * c.width) +
       3 * std::min(shape.slice, widest) * c.width +
       2 * shape.tile_rows * shape.slice;
+  // A GPU takes all heads together, and scores exist up to three times: raw,
+  // masked and as shares.
+  const std::int64_t heads = ToDevice(device).is_cpu()
+                                 ? c.num_heads / c.num_kv_heads
+                                 : c.num_heads;
+  const std::int64_t scores =
+      3 * heads * shape.query_rows * std::min(kTokens, c.max_positions);
   const std::int64_t head = shape.block_rows * c.vocab_size;
   MemoryEstimate estimate;
   estimate.weight_bytes = internal::ResidentBytes(checkpoint);
   estimate.workspace_bytes =
-      kFloatBytes * (stream + choices + threads * per_thread + head);
+      kFloatBytes * (stream + choices +
+                      threads * std::max(per_thread, scores) + head);
   return estimate;
 }
 

@@ -46,8 +46,8 @@ std::optional<AnalysisSpec> FindSpec(absl::string_view name,
 
 const std::vector<std::string>& TraceFields() {
   static const auto* const fields = new std::vector<std::string>{
-      "ids",    "weights", "logits",      "scores",
-      "margin", "entropy", "shared_share"};
+      "ids",     "weights", "logits",     "scores",      "margin",
+      "entropy", "choice",  "group_mask", "shared_share"};
   return *fields;
 }
 

@@ -312,6 +312,29 @@ absl::Status CheckHistogram(const std::vector<double>& histogram) {
   return absl::OkStatus();
 }
 
+// Fields that only some models have.
+absl::Status CheckTraceFields(const ModelFacts& model,
+                              const std::vector<std::string>& fields) {
+  const auto refuse = [&](const std::string& field, absl::string_view lacking) {
+    return FieldError(absl::StatusCode::kFailedPrecondition, "spec.fields",
+                      absl::StrCat("\"", field, "\": model \"", model.name,
+                                   "\" has no ", lacking),
+                      "ANALYSIS_DOES_NOT_FIT");
+  };
+  for (const std::string& field : fields) {
+    if (field == "shared_share" && !model.has_shared_experts) {
+      return refuse(field, "shared experts");
+    }
+    if (field == "choice" && !model.has_router_correction) {
+      return refuse(field, "router correction; experts are chosen by score");
+    }
+    if (field == "group_mask" && !model.has_router_groups) {
+      return refuse(field, "groups of experts");
+    }
+  }
+  return absl::OkStatus();
+}
+
 struct Normaliser {
   const ModelFacts& model;
   const ModelFacts* baseline;
@@ -323,12 +346,7 @@ struct Normaliser {
     MOESCOPE_RETURN_IF_ERROR(NormaliseWords("spec.fields", TraceFields(),
                                             {"ids", "weights", "logits"},
                                             spec.fields));
-    if (spec.fields.back() == "shared_share" && !model.has_shared_experts) {
-      return FieldError(absl::StatusCode::kFailedPrecondition, "spec.fields",
-                        absl::StrCat("\"shared_share\": model \"", model.name,
-                                     "\" has no shared experts"),
-                        "ANALYSIS_DOES_NOT_FIT");
-    }
+    MOESCOPE_RETURN_IF_ERROR(CheckTraceFields(model, spec.fields));
     MOESCOPE_RETURN_IF_ERROR(CheckBlockTokens(spec.block_tokens));
     return CheckInput(model, limits, spec.input);
   }

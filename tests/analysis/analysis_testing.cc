@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <utility>
 
@@ -27,7 +28,10 @@ std::string TestData(const std::string& path) {
 }
 
 std::shared_ptr<const model::Checkpoint> Open(const std::string& name) {
-  auto checkpoint = model::Checkpoint::Open(TestData("models/" + name));
+  const std::string trained = TestData("models/" + name);
+  auto checkpoint = model::Checkpoint::Open(
+      std::filesystem::exists(trained) ? trained
+                                       : TestData("fixtures/" + name));
   EXPECT_TRUE(checkpoint.ok()) << checkpoint.status();
   return *checkpoint;
 }

@@ -28,7 +28,7 @@ struct RunOptions {
   int cancel_after = -1;
 };
 
-/// The bundled model `name` ("tiny-mixtral"), opened once per program, with
+/// The bundled model or fixture `name` ("tiny-mixtral", "olmoe"), opened once per program, with
 /// "tiny-mistral" as baseline.
 ModelInputs OpenInputs(const std::string& name);
 

@@ -53,7 +53,8 @@ TEST(RoutingTraceTest, EqualsTheReferenceOfAMixtral) {
 
 TEST(RoutingTraceTest, EqualsTheReferenceOfAModelWithSharedExperts) {
   spec::RoutingTraceSpec asked = Ask("tiny-deepseek", "prose");
-  asked.fields = spec::TraceFields();
+  asked.fields = {"ids",     "weights", "logits",      "scores",
+                  "margin",  "entropy", "shared_share"};
   const spec::AnalysisSpec spec = Normalised(asked);
 
   const Log log = RunSpec(spec);
@@ -91,7 +92,8 @@ TEST(RoutingTraceTest, KeepsASequenceLongerThanABlockWhole) {
 
 TEST(RoutingTraceTest, GivesTheSameBytesForAnyNumberOfThreads) {
   spec::RoutingTraceSpec asked = Ask("tiny-deepseek", "prose");
-  asked.fields = spec::TraceFields();
+  asked.fields = {"ids",     "weights", "logits",      "scores",
+                  "margin",  "entropy", "shared_share"};
   const spec::AnalysisSpec spec = Normalised(asked);
 
   EXPECT_EQ(Images(RunSpec(spec, {1, {}, -1})),

@@ -140,6 +140,25 @@ TEST(NormaliseTest, SharedShareNeedsSharedExperts) {
   EXPECT_EQ(Normalised(spec).code(), absl::StatusCode::kFailedPrecondition);
 }
 
+TEST(NormaliseTest, ChoiceNeedsARouterCorrection) {
+  RoutingTraceSpec spec = Trace();
+  spec.fields = {"choice"};
+  EXPECT_EQ(Normalised(spec).code(), absl::StatusCode::kFailedPrecondition);
+  ModelFacts corrected = Moe();
+  corrected.has_router_correction = true;
+  EXPECT_EQ(Normalised(spec, corrected), absl::OkStatus());
+}
+
+TEST(NormaliseTest, AGroupMaskNeedsGroups) {
+  RoutingTraceSpec spec = Trace();
+  spec.fields = {"group_mask", "ids"};
+  EXPECT_EQ(Normalised(spec).code(), absl::StatusCode::kFailedPrecondition);
+  ModelFacts grouped = Moe();
+  grouped.has_router_groups = true;
+  ASSERT_EQ(Normalised(spec, grouped), absl::OkStatus());
+  EXPECT_THAT(spec.fields, ElementsAre("ids", "group_mask"));
+}
+
 TEST(NormaliseTest, ADenseModelHasNoRouting) {
   RoutingTraceSpec spec = Trace();
   const absl::Status status = Normalised(spec, Dense());

@@ -30,12 +30,14 @@ struct MemoryEstimate {
   std::int64_t weight_bytes = 0;
   /// 4 bytes · (T (5 D + A + 2 E) for the stream
   ///   + B K D for the outputs chosen in a block of B rows
-  ///   + threads · (B (F + 3 D) + 3 S D + 128 S) for experts at work
+  ///   + threads · the larger of B (F + 3 D) + 3 S D + 128 S for an expert at
+  ///     work and 3 G Q T for attention scores of G heads
   ///   + B V for logits)
   /// with A = 2 H·head_dim + 2 kv·head_dim; with latent attention
   /// H (2 nope + rope + 2 value) + q_rank + 2 kv_rank + rope; and
-  /// B = 1024 rows and S = 512 widened neurons on the CPU (4096 and 16384
-  /// on a GPU) and one thread per core. An upper bound within a factor of two.
+  /// B = 1024 rows, S = 512 widened neurons, Q = 64 queries and G = H / kv on the
+  /// CPU (4096, 16384, 256 and H on a GPU) and one thread per core. An upper
+  /// bound within a factor of two.
   std::int64_t workspace_bytes = 0;
 };
 

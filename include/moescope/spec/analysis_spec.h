@@ -139,7 +139,8 @@ using AnalysisSpec =
     std::variant<RoutingTraceSpec, ExpertSimilaritySpec,
                  NeuronWeightStatisticsSpec, ActivationStatisticsSpec>;
 
-/// "ids", "weights", "logits", "scores", "margin", "entropy", "shared_share".
+/// "ids", "weights", "logits", "scores", "margin", "entropy",
+/// "choice", "group_mask", "shared_share".
 const std::vector<std::string>& TraceFields();
 /// "matrix", "neuron_average", "router".
 const std::vector<std::string>& SimilarityLevels();
@@ -172,6 +173,8 @@ struct ModelFacts {
   std::int64_t vocab_size = 0;
   std::int64_t max_positions = 0;
   bool has_shared_experts = false;
+  bool has_router_correction = false;
+  bool has_router_groups = false;
   bool is_dense = false;
 };
 
