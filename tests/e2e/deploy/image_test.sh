@@ -55,8 +55,14 @@ container=
 rm -rf "$work/base"
 
 echo "== build"
-builder bud --isolation chroot --pull-never --layers=false \
-  --build-arg BASE=localhost/debian:bookworm \
+# What this machine has compiled already need not be compiled again: the same
+# compiler, headers and relative paths give the same object.
+set -- --build-arg BASE=localhost/debian:bookworm
+if cache=$(ccache -k cache_dir 2>/dev/null) && [ -d "$cache" ]; then
+  set -- "$@" --volume "$cache:/ccache:ro" --build-arg \
+    "CCACHE=CCACHE_DIR=/ccache CCACHE_READONLY=1 CCACHE_TEMPDIR=/tmp CCACHE_BASEDIR=/src CCACHE_NOHASHDIR=1"
+fi
+builder bud --isolation chroot --pull-never --layers=false "$@" \
   --ignorefile "$source_dir/deploy/Dockerfile.dockerignore" \
   --file "$source_dir/deploy/Dockerfile" --tag localhost/moescope "$source_dir"
 
