@@ -1,60 +1,6 @@
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "server/analysis/parameters_internal.h"
 
 namespace moescope::analysis::internal {
-namespace {
-
-spec::ParameterInfo Typed(std::string type, std::string default_value) {
-  spec::ParameterInfo info;
-  info.type = std::move(type);
-  info.default_value = std::move(default_value);
-  return info;
-}
-
-// Defaults are plain words: nothing in them needs escaping.
-std::string Quoted(const std::string& value) {
-  return absl::StrCat("\"", value, "\"");
-}
-
-}  // namespace
-
-spec::ParameterInfo Describe(bool value) {
-  return Typed("bool", value ? "true" : "false");
-}
-
-spec::ParameterInfo Describe(std::int64_t value) {
-  return Typed("int64", absl::StrCat(value));
-}
-
-spec::ParameterInfo Describe(const std::string& value) {
-  return Typed("string", Quoted(value));
-}
-
-spec::ParameterInfo Describe(const std::vector<std::int64_t>& value) {
-  return Typed("list of int64",
-               absl::StrCat("[", absl::StrJoin(value, ", "), "]"));
-}
-
-spec::ParameterInfo Describe(const std::vector<double>& value) {
-  return Typed("list of double",
-               absl::StrCat("[", absl::StrJoin(value, ", "), "]"));
-}
-
-spec::ParameterInfo Describe(const std::vector<std::string>& value) {
-  std::vector<std::string> words;
-  words.reserve(value.size());
-  for (const std::string& word : value) {
-    words.push_back(Quoted(word));
-  }
-  return Typed("list of string",
-               absl::StrCat("[", absl::StrJoin(words, ", "), "]"));
-}
-
-spec::ParameterInfo Describe(const spec::TokenInput& /*value*/) {
-  return Typed("token input", "null");
-}
-
 const char* const kModelMeaning =
     "Name of a Mixture-of-Experts model that the server knows.";
 const char* const kInputMeaning =

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "moescope/base/error.h"
+#include "moescope/spec/parameters.h"
 
 namespace moescope::codec {
 namespace {
@@ -53,28 +54,6 @@ struct JsonWriter {
     json[std::string(name)] = value;
   }
 };
-
-template <class T>
-absl::string_view TypeName() {
-  if constexpr (std::is_same_v<T, bool>) {
-    return "bool";
-  } else if constexpr (std::is_same_v<T, std::int64_t>) {
-    return "int64";
-  } else if constexpr (std::is_same_v<T, double>) {
-    return "double";
-  } else if constexpr (std::is_same_v<T, std::string>) {
-    return "string";
-  } else if constexpr (std::is_same_v<T, std::vector<std::int64_t>>) {
-    return "list of int64";
-  } else if constexpr (std::is_same_v<T, std::vector<double>>) {
-    return "list of double";
-  } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
-    return "list of string";
-  } else {
-    static_assert(std::is_same_v<T, spec::TokenInput>);
-    return "tokens";
-  }
-}
 
 // Each Read gives whether `json` holds a value of that type.
 bool Read(const Json& json, bool& value) {
@@ -208,24 +187,9 @@ struct FieldSetter {
     if (!Parse(text, value)) {
       status = InvalidField(
           absl::StrCat("spec.", field),
-          absl::StrCat("\"", text.substr(0, 80), "\" is no ", TypeName<T>()));
+          absl::StrCat("\"", text.substr(0, 80), "\" is no ",
+                       spec::ParameterTypeName<T>()));
     }
-  }
-};
-
-struct ParameterWriter {
-  std::vector<spec::ParameterInfo> parameters;
-  template <class T>
-  void operator()(absl::string_view name, const T& value) {
-    spec::ParameterInfo info;
-    info.name = std::string(name);
-    info.type = std::string(TypeName<T>());
-    if constexpr (std::is_same_v<T, spec::TokenInput>) {
-      info.default_value = "null";
-    } else {
-      info.default_value = Dump(Json(value));
-    }
-    parameters.push_back(std::move(info));
   }
 };
 
@@ -262,13 +226,6 @@ absl::Status SetFromJson(spec::AnalysisSpec& spec, absl::string_view name,
     spec = std::move(changed);
   }
   return setter.status;
-}
-
-std::vector<spec::ParameterInfo> DescribeParameters(
-    const spec::AnalysisSpec& defaults) {
-  ParameterWriter writer;
-  VisitSpec(defaults, writer);
-  return std::move(writer.parameters);
 }
 
 }  // namespace moescope::codec

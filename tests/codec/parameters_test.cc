@@ -159,22 +159,5 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"layers", "0,3-5"}, Refusal{"input", "5"},
         Refusal{"input", "[1,[2]]"}, Refusal{"input", "[4294967296]"}));
 
-TEST(DescribeParametersTest, GivesNamesTypesAndDefaults) {
-  const std::vector<spec::ParameterInfo> parameters =
-      DescribeParameters(Activation());
-  ASSERT_EQ(parameters.size(), 8U);
-  EXPECT_EQ(parameters[0].name, "model");
-  EXPECT_EQ(parameters[0].type, "string");
-  EXPECT_EQ(parameters[0].default_value, "\"\"");
-  EXPECT_EQ(parameters[1].type, "tokens");
-  EXPECT_EQ(parameters[1].default_value, "null");
-  EXPECT_EQ(parameters[3].name, "thresholds");
-  EXPECT_EQ(parameters[3].type, "list of double");
-  EXPECT_EQ(parameters[3].default_value, "[0.001]");
-  EXPECT_EQ(parameters[7].name, "block_tokens");
-  EXPECT_EQ(parameters[7].type, "int64");
-  EXPECT_EQ(parameters[7].default_value, "8192");
-}
-
 }  // namespace
 }  // namespace moescope::codec

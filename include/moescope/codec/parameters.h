@@ -1,13 +1,11 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 
 #include "moescope/spec/analysis_spec.h"
-#include "moescope/spec/schema.h"
 
 namespace moescope::codec {
 
@@ -27,10 +25,5 @@ std::string SpecToJson(const spec::AnalysisSpec& spec);
 /// was.
 absl::Status SetFromJson(spec::AnalysisSpec& spec, absl::string_view name,
                          absl::string_view json);
-
-/// Name, type and default of every parameter, in the order of VisitFields;
-/// `meaning` is left empty.
-std::vector<spec::ParameterInfo> DescribeParameters(
-    const spec::AnalysisSpec& defaults);
 
 }  // namespace moescope::codec
