@@ -12,6 +12,7 @@
 #include "moescope/base/status_macros.h"
 #include "server/results/log_format_internal.h"
 #include "server/results/log_writer_internal.h"
+#include "server/results/store_files_internal.h"
 
 namespace moescope {
 namespace internal {
@@ -22,12 +23,12 @@ absl::StatusOr<std::unique_ptr<LogWriter>> CreateLogWriter(
   // A file of the same name may be open in a reader: take a new inode, never
   // shorten the old one under it.
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
-    return ErrnoStatus(errno, "replace result log");
+    return WithoutPath(ErrnoStatus(errno, path), "replace result log");
   }
   const int fd =
       ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
   if (fd < 0) {
-    return ErrnoStatus(errno, "create result log");
+    return WithoutPath(ErrnoStatus(errno, path), "create result log");
   }
   auto state = std::make_unique<LogWriterState>();
   state->file = FileDescriptor(fd);
@@ -95,11 +96,12 @@ absl::StatusOr<LogExtent> LogWriter::Commit() {
   MOESCOPE_RETURN_IF_ERROR(state.failure);
   // After a failed sync the kernel may have dropped the pages: no second try.
   if (::fdatasync(state.file.get()) != 0) {
-    state.failure = ErrnoStatus(errno, "sync result log");
+    state.failure = internal::WithoutPath(ErrnoStatus(errno, state.path),
+                                          "sync result log");
     return state.failure;
   }
   if (state.extent.bytes == 0) {
-    state.failure = SyncDirectory(state.folder);
+    state.failure = internal::SyncFolder(state.folder);
     MOESCOPE_RETURN_IF_ERROR(state.failure);
   }
   state.extent.records += state.pending_records;

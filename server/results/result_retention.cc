@@ -23,7 +23,8 @@ absl::Status RemoveRunning(
       removed = true;
     }
   }
-  return removed ? SyncDirectory(files.running_folder()) : absl::OkStatus();
+  return removed ? internal::SyncFolder(files.running_folder())
+                 : absl::OkStatus();
 }
 
 }  // namespace
@@ -70,7 +71,7 @@ absl::Status ResultStore::Remove(absl::string_view key) {
     state_->sealed.erase(std::string(key));
   }
   MOESCOPE_RETURN_IF_ERROR(internal::RemoveFile(state_->files.SealedLog(key)));
-  MOESCOPE_RETURN_IF_ERROR(SyncDirectory(state_->files.sealed_folder()));
+  MOESCOPE_RETURN_IF_ERROR(internal::SyncFolder(state_->files.sealed_folder()));
   return DiscardRunning(key, std::numeric_limits<std::int64_t>::max());
 }
 
@@ -126,7 +127,7 @@ absl::StatusOr<EvictionReport> ResultStore::Evict(
     report.bytes_over_limit = std::max<std::int64_t>(0, total - limit);
   }
   if (!report.dropped.empty()) {
-    MOESCOPE_RETURN_IF_ERROR(SyncDirectory(state.files.sealed_folder()));
+    MOESCOPE_RETURN_IF_ERROR(internal::SyncFolder(state.files.sealed_folder()));
   }
   return report;
 }

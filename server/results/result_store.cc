@@ -140,15 +140,17 @@ absl::StatusOr<LogExtent> ResultStore::Seal(std::unique_ptr<LogWriter> writer) {
   MOESCOPE_ASSIGN_OR_RETURN(const LogExtent extent, writer->Commit());
   const internal::LogWriterState& log = *writer->state_;
   if (::fsync(log.file.get()) != 0) {
-    return ErrnoStatus(errno, "sync result log");
+    return internal::WithoutPath(ErrnoStatus(errno, log.path),
+                                 "sync result log");
   }
   const std::string sealed = state_->files.SealedLog(log.key);
   if (std::rename(log.path.c_str(), sealed.c_str()) != 0) {
-    return ErrnoStatus(errno, "seal result log");
+    return internal::WithoutPath(ErrnoStatus(errno, sealed),
+                                 "seal result log");
   }
   // The new name first: a crash in between may show both, never neither.
-  MOESCOPE_RETURN_IF_ERROR(SyncDirectory(state_->files.sealed_folder()));
-  MOESCOPE_RETURN_IF_ERROR(SyncDirectory(state_->files.running_folder()));
+  MOESCOPE_RETURN_IF_ERROR(internal::SyncFolder(state_->files.sealed_folder()));
+  MOESCOPE_RETURN_IF_ERROR(internal::SyncFolder(state_->files.running_folder()));
   MOESCOPE_ASSIGN_OR_RETURN(const internal::FileIdentity identity,
                             internal::IdentityOf(log.file));
   const absl::Time now = state_->clock.Now();
@@ -168,8 +170,10 @@ absl::Status ResultStore::SaveState(absl::string_view key, std::int64_t fence,
                                     absl::string_view bytes) {
   MOESCOPE_RETURN_IF_ERROR(internal::CheckKey(key));
   MOESCOPE_RETURN_IF_ERROR(internal::CheckFence(fence));
-  return WriteFileAtomically(state_->files.RunningState(key, fence),
-                             internal::EncodeState(key, records, bytes));
+  return internal::WithoutPath(
+      WriteFileAtomically(state_->files.RunningState(key, fence),
+                          internal::EncodeState(key, records, bytes)),
+      "save state");
 }
 
 absl::StatusOr<std::optional<SavedState>> ResultStore::LoadState(
@@ -185,10 +189,12 @@ absl::StatusOr<std::optional<SavedState>> ResultStore::LoadState(
     if (file.key != key || !file.is_state || file.fence > fence) {
       continue;
     }
-    MOESCOPE_ASSIGN_OR_RETURN(const std::string bytes,
-                              ReadFile(file.path, kMaxStateBytes));
+    const absl::StatusOr<std::string> bytes =
+        ReadFile(file.path, kMaxStateBytes);
+    MOESCOPE_RETURN_IF_ERROR(
+        internal::WithoutPath(bytes.status(), "read state"));
     absl::StatusOr<SavedState> state =
-        internal::DecodeState(key, file.fence, bytes);
+        internal::DecodeState(key, file.fence, *bytes);
     if (state.ok()) {
       return *std::move(state);
     }

@@ -16,6 +16,7 @@
 
 #include "moescope/base/error.h"
 #include "moescope/base/file.h"
+#include "moescope/base/log.h"
 #include "moescope/base/status_macros.h"
 
 namespace moescope::internal {
@@ -170,6 +171,23 @@ void StoreFiles::Touch(absl::string_view key, absl::Time now) const {
   times[0] = absl::ToTimespec(now);
   times[1].tv_nsec = UTIME_OMIT;
   (void)::utimensat(AT_FDCWD, SealedLog(key).c_str(), times.data(), 0);
+}
+
+absl::Status WithoutPath(const absl::Status& status, absl::string_view what) {
+  if (status.ok()) {
+    return status;
+  }
+  Log(LogLevel::kError, "result_file_failed",
+      {{"what", what}, {"error", status.ToString()}});
+  // Nothing that a client named is missing or forbidden: it is the store's own.
+  return absl::Status(absl::IsResourceExhausted(status)
+                          ? absl::StatusCode::kResourceExhausted
+                          : absl::StatusCode::kInternal,
+                      absl::StrCat(what, " failed; the server's log says more"));
+}
+
+absl::Status SyncFolder(const std::string& path) {
+  return WithoutPath(SyncDirectory(path), "sync result folder");
 }
 
 absl::Status RemoveFile(const std::string& path) {

@@ -61,6 +61,14 @@ class StoreFiles {
   std::string sealed_;
 };
 
+/// A failure of the store's own files as it may reach a client:
+/// RESOURCE_EXHAUSTED (disk full) or INTERNAL, with `what` for a message. The
+/// original, which may show where the store lies, goes to the log.
+absl::Status WithoutPath(const absl::Status& status, absl::string_view what);
+
+/// SyncDirectory, without a path in its error.
+absl::Status SyncFolder(const std::string& path);
+
 /// Removes a file; fine when it is gone.
 absl::Status RemoveFile(const std::string& path);
 
