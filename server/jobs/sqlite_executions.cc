@@ -65,6 +65,45 @@ absl::Status SqliteJobStore::ReadHistory(SchedulingSnapshot& snapshot) {
   }
 }
 
+absl::StatusOr<QueueOrder> SqliteJobStore::GetQueueOrder(
+    const std::vector<std::string>& warm, absl::Time now) {
+  using Order = absl::StatusOr<QueueOrder>;
+  return Transact("queue_order", Access::kRead, [&]() -> Order {
+    SchedulingSnapshot snapshot;
+    snapshot.now = now;
+    snapshot.warm.insert(warm.begin(), warm.end());
+    std::vector<QueueOrder::Queued> queued;
+    QueueOrder order;
+    Statement query = database_->Prepare(
+        "SELECT id, client, priority, create_time, affinity, lane, "
+        "estimated_seconds, state, start_time, expected_end FROM executions "
+        "WHERE state IN (1, 2)");
+    while (true) {
+      MOESCOPE_ASSIGN_OR_RETURN(const bool row, query.Step());
+      if (!row) {
+        break;
+      }
+      if (query.Int(7) == static_cast<std::int64_t>(JobState::kQueued)) {
+        snapshot.queued.push_back({query.Text(0), query.Text(1),
+                                   static_cast<Priority>(query.Int(2)),
+                                   query.Time(3), query.Text(4)});
+        queued.push_back({query.Text(0), query.Text(5), query.Real(6)});
+        continue;
+      }
+      const absl::Time end = query.OptionalTime(9).value_or(
+          query.OptionalTime(8).value_or(now) + absl::Seconds(query.Real(6)));
+      order.running.push_back(
+          {query.Text(5), std::max(0.0, absl::ToDoubleSeconds(end - now))});
+    }
+    MOESCOPE_RETURN_IF_ERROR(ReadHistory(snapshot));
+    for (const std::size_t i :
+         StartOrder(snapshot, options_.limits.scheduling)) {
+      order.queued.push_back(queued[i]);
+    }
+    return order;
+  });
+}
+
 absl::StatusOr<std::optional<std::string>> SqliteJobStore::Choose(
     const ClaimRequest& request, absl::Time now) {
   SchedulingSnapshot snapshot;
@@ -145,33 +184,35 @@ absl::StatusOr<ExecutionRecord> SqliteJobStore::GetExecution(
 }
 
 absl::Status SqliteJobStore::ShowProgress(absl::string_view execution_id,
-                                          const Progress& progress) {
+                                          const ProgressReport& report) {
+  const Progress& progress = report.progress;
   Statement execution = database_->Prepare(
-      "UPDATE executions SET stage = ?, done = ?, total = ?, unit = ? "
-      "WHERE id = ?");
+      "UPDATE executions SET stage = ?, done = ?, total = ?, unit = ?, "
+      "expected_end = ? WHERE id = ?");
   execution.Bind(progress.stage).Bind(progress.done).Bind(progress.total);
-  execution.Bind(progress.unit).Bind(execution_id);
+  execution.Bind(progress.unit).Bind(report.expected_end).Bind(execution_id);
   MOESCOPE_RETURN_IF_ERROR(execution.Run());
   Statement jobs = database_->Prepare(
       "UPDATE jobs SET sequence = sequence + 1, stage = ?, done = ?, "
-      "total = ?, unit = ? WHERE execution_id = ? AND state = 2");
+      "total = ?, unit = ?, expected_end = ? "
+      "WHERE execution_id = ? AND state = 2");
   jobs.Bind(progress.stage).Bind(progress.done).Bind(progress.total);
-  jobs.Bind(progress.unit).Bind(execution_id);
+  jobs.Bind(progress.unit).Bind(report.expected_end).Bind(execution_id);
   changed_ = true;
   return jobs.Run();
 }
 
 absl::StatusOr<bool> SqliteJobStore::Heartbeat(
     absl::string_view execution_id, std::int64_t fence, absl::Time lease_until,
-    const std::optional<Progress>& progress) {
+    const std::optional<ProgressReport>& report) {
   return Transact("heartbeat", Access::kWrite, [&]() -> absl::StatusOr<bool> {
     MOESCOPE_RETURN_IF_ERROR(LoadOwned(execution_id, fence).status());
     Statement update =
         database_->Prepare("UPDATE executions SET lease_until = "
                            "MAX(COALESCE(lease_until, 0), ?) WHERE id = ?");
     MOESCOPE_RETURN_IF_ERROR(update.Bind(lease_until).Bind(execution_id).Run());
-    if (progress.has_value()) {
-      MOESCOPE_RETURN_IF_ERROR(ShowProgress(execution_id, *progress));
+    if (report.has_value()) {
+      MOESCOPE_RETURN_IF_ERROR(ShowProgress(execution_id, *report));
     }
     return IsWanted(execution_id);
   });

@@ -62,6 +62,7 @@ JobRecord ReadJob(const Statement& row) {
                           row.Text(27), row.Text(28));
   job.traceparent = row.Text(29);
   job.server_version = row.Text(30);
+  job.expected_end = row.OptionalTime(31);
   return job;
 }
 
@@ -90,6 +91,7 @@ ExecutionRecord ReadExecution(const Statement& row) {
   execution.create_time = row.Time(26);
   execution.start_time = row.OptionalTime(27);
   execution.finish_time = row.OptionalTime(28);
+  execution.expected_end = row.OptionalTime(29);
   return execution;
 }
 
@@ -156,7 +158,7 @@ absl::Status SqliteJobStore::EndJob(const JobRecord& job, JobState state,
           : 0;
   Statement update = database_->Prepare(
       "UPDATE jobs SET state = ?, sequence = sequence + 1, finish_time = ?, "
-      "real_seconds = ?, result_key = ?, error_code = ?, error_message = ?, "
+      "expected_end = NULL, real_seconds = ?, result_key = ?, error_code = ?, error_message = ?, "
       "error_details = ? WHERE id = ?");
   update.Bind(static_cast<std::int64_t>(state)).Bind(now).Bind(ran);
   update.Bind(result_key).Bind(static_cast<std::int64_t>(error.code()));

@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -24,13 +25,14 @@ namespace moescope::internal {
   "key, priority, lane, state, sequence, create_time, start_time, "            \
   "finish_time, deadline, caller_expires, attempt, execution_id, stage, "      \
   "done, total, unit, estimated_seconds, real_seconds, result_key, "           \
-  "error_code, error_message, error_details, traceparent, server_version"
+  "error_code, error_message, error_details, traceparent, server_version, "    \
+  "expected_end"
 #define MOESCOPE_EXECUTION_COLUMNS                                             \
   "id, key, client, analysis, analysis_version, spec, numerics_class, lane, "  \
   "affinity, priority, state, attempt, owner, lease_until, fence, "            \
   "committed_records, committed_bytes, committed_digest, committed_fence, "    \
   "resume_position, stage, done, total, unit, estimated_seconds, "             \
-  "traceparent, create_time, start_time, finish_time"
+  "traceparent, create_time, start_time, finish_time, expected_end"
 // States as they are stored: 1 queued, 2 running.
 #define MOESCOPE_HAS_LIVE_JOB                            \
   "EXISTS (SELECT 1 FROM jobs WHERE jobs.execution_id =" \
@@ -51,6 +53,9 @@ class SqliteJobStore final : public JobStore {
   absl::StatusOr<JobPage> ListJobs(const JobFilter& filter,
                                    std::int64_t page_size,
                                    absl::string_view page_token) override;
+  absl::StatusOr<std::optional<JobRecord>> FindLiveJob(
+      absl::string_view key) override;
+  absl::StatusOr<std::set<std::string>> LiveKeys() override;
   absl::StatusOr<JobRecord> CancelJob(absl::string_view job_id,
                                       const absl::Status& reason,
                                       absl::Time now) override;
@@ -65,7 +70,8 @@ class SqliteJobStore final : public JobStore {
       absl::string_view execution_id) override;
   absl::StatusOr<bool> Heartbeat(
       absl::string_view execution_id, std::int64_t fence,
-      absl::Time lease_until, const std::optional<Progress>& progress) override;
+      absl::Time lease_until,
+      const std::optional<ProgressReport>& report) override;
   absl::StatusOr<bool> Commit(absl::string_view execution_id,
                               std::int64_t fence,
                               const Committed& committed) override;
@@ -83,8 +89,12 @@ class SqliteJobStore final : public JobStore {
   absl::StatusOr<ResultPage> ListResults(
       std::int64_t page_size, absl::string_view page_token) override;
   absl::Status TouchResult(absl::string_view key, absl::Time now) override;
+  absl::Status AddResultAlias(absl::string_view key,
+                              absl::string_view alias) override;
   absl::Status DeleteResult(absl::string_view key) override;
   absl::StatusOr<QueueStats> GetQueueStats(absl::Time now) override;
+  absl::StatusOr<QueueOrder> GetQueueOrder(const std::vector<std::string>& warm,
+                                           absl::Time now) override;
 
  private:
   enum class Access { kRead, kWrite };
@@ -168,7 +178,7 @@ class SqliteJobStore final : public JobStore {
                                                     absl::Time now);
   absl::Status ReadHistory(SchedulingSnapshot& snapshot);
   absl::Status ShowProgress(absl::string_view execution_id,
-                            const Progress& progress);
+                            const ProgressReport& report);
   absl::Status FileResult(const ResultRow& result);
   absl::StatusOr<std::optional<ResultRow>> FindResult(absl::string_view key);
   absl::Status SweepJobs(absl::Time now, SweepReport& report);

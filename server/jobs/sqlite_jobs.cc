@@ -276,6 +276,36 @@ absl::StatusOr<JobPage> SqliteJobStore::ListJobs(const JobFilter& filter,
       });
 }
 
+absl::StatusOr<std::optional<JobRecord>> SqliteJobStore::FindLiveJob(
+    absl::string_view key) {
+  using Found = absl::StatusOr<std::optional<JobRecord>>;
+  return Transact("find_live_job", Access::kRead, [&]() -> Found {
+    Statement query = database_->Prepare(
+        "SELECT " MOESCOPE_JOB_COLUMNS
+        " FROM jobs WHERE key = ? AND state IN (1, 2) "
+        "ORDER BY state DESC, create_time, id LIMIT 1");
+    query.Bind(key);
+    MOESCOPE_ASSIGN_OR_RETURN(const bool found, query.Step());
+    return found ? std::make_optional(ReadJob(query)) : std::nullopt;
+  });
+}
+
+absl::StatusOr<std::set<std::string>> SqliteJobStore::LiveKeys() {
+  using Keys = absl::StatusOr<std::set<std::string>>;
+  return Transact("live_keys", Access::kRead, [&]() -> Keys {
+    Statement query = database_->Prepare(
+        "SELECT DISTINCT key FROM jobs WHERE state IN (1, 2)");
+    std::set<std::string> keys;
+    while (true) {
+      MOESCOPE_ASSIGN_OR_RETURN(const bool row, query.Step());
+      if (!row) {
+        return keys;
+      }
+      keys.insert(query.Text(0));
+    }
+  });
+}
+
 absl::StatusOr<JobRecord> SqliteJobStore::CancelJob(absl::string_view job_id,
                                                     const absl::Status& reason,
                                                     absl::Time now) {

@@ -151,12 +151,36 @@ absl::Status SqliteJobStore::TouchResult(absl::string_view key,
   });
 }
 
+absl::Status SqliteJobStore::AddResultAlias(absl::string_view key,
+                                            absl::string_view alias) {
+  return Transact("add_alias", Access::kWrite, [&]() -> absl::Status {
+    MOESCOPE_ASSIGN_OR_RETURN(const std::optional<ResultRow> result,
+                              FindResult(key));
+    if (!result.has_value()) {
+      return ResultNotFound(key);
+    }
+    Statement add = database_->Prepare(
+        "INSERT OR REPLACE INTO result_aliases (alias, key) VALUES (?, ?)");
+    return add.Bind(alias).Bind(result->key).Run();
+  });
+}
+
 absl::Status SqliteJobStore::DeleteResult(absl::string_view key) {
   return Transact("delete_result", Access::kWrite, [&]() -> absl::Status {
-    Statement remove = database_->Prepare(
-        "DELETE FROM results WHERE key = ?1 OR key = "
-        "(SELECT key FROM result_aliases WHERE alias = ?1)");
-    return remove.Bind(key).Run();
+    MOESCOPE_ASSIGN_OR_RETURN(const std::optional<ResultRow> result,
+                              FindResult(key));
+    if (!result.has_value()) {
+      return absl::OkStatus();
+    }
+    Statement remove =
+        database_->Prepare("DELETE FROM results WHERE key = ?");
+    MOESCOPE_RETURN_IF_ERROR(remove.Bind(result->key).Run());
+    Statement expire = database_->Prepare(
+        "UPDATE jobs SET state = 6, sequence = sequence + 1 "
+        "WHERE result_key = ? AND result_key <> '' AND state = 3");
+    MOESCOPE_RETURN_IF_ERROR(expire.Bind(result->key).Run());
+    changed_ = changed_ || database_->changes() > 0;
+    return absl::OkStatus();
   });
 }
 

@@ -13,7 +13,7 @@ namespace {
 // Step i brings version i to i + 1. A step that was released never changes.
 // Times are microseconds since 1970. A fence comes from one counter for all
 // executions, so that key and fence name a log file for ever.
-constexpr std::array<const char*, 1> kSteps = {R"sql(
+constexpr std::array<const char*, 2> kSteps = {R"sql(
 CREATE TABLE jobs (
   id TEXT PRIMARY KEY,
   client TEXT NOT NULL,
@@ -109,6 +109,12 @@ CREATE INDEX result_aliases_by_key ON result_aliases (key);
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL)
   WITHOUT ROWID;
 INSERT INTO counters VALUES ('fence', 0);
+)sql",
+                                                   R"sql(
+ALTER TABLE jobs ADD COLUMN expected_end INTEGER;
+ALTER TABLE executions ADD COLUMN expected_end INTEGER;
+CREATE INDEX jobs_by_key ON jobs (key, state);
+CREATE INDEX jobs_by_result ON jobs (result_key) WHERE result_key <> '';
 )sql"};
 
 }  // namespace

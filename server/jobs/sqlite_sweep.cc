@@ -52,11 +52,11 @@ absl::Status SqliteJobStore::Requeue(const ExecutionRecord& execution,
              : std::max<std::int64_t>(execution.attempt - 1, 0);
   Statement update = database_->Prepare(
       "UPDATE executions SET state = 1, owner = '', lease_until = NULL, "
-      "attempt = ? WHERE id = ?");
+      "expected_end = NULL, attempt = ? WHERE id = ?");
   MOESCOPE_RETURN_IF_ERROR(update.Bind(attempt).Bind(execution.id).Run());
   Statement jobs = database_->Prepare(
-      "UPDATE jobs SET state = 1, sequence = sequence + 1 "
-      "WHERE execution_id = ? AND state = 2");
+      "UPDATE jobs SET state = 1, sequence = sequence + 1, "
+      "expected_end = NULL WHERE execution_id = ? AND state = 2");
   changed_ = true;
   return jobs.Bind(execution.id).Run();
 }

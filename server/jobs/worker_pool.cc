@@ -30,6 +30,31 @@ bool IsFenced(const absl::Status& status) {
   return GetErrorDetails(status).reason == "FENCED";
 }
 
+// Tells from the reports of one stage when it will end.
+class Pace {
+ public:
+  std::optional<absl::Time> ExpectedEnd(const Progress& progress,
+                                        absl::Time now) {
+    if (progress.stage != stage_ || progress.done < first_done_) {
+      stage_ = progress.stage;
+      first_done_ = progress.done;
+      first_time_ = now;
+    }
+    const std::int64_t done = progress.done - first_done_;
+    const std::int64_t left = progress.total - progress.done;
+    if (done <= 0 || left < 0) {
+      return std::nullopt;
+    }
+    return now + (now - first_time_) * (static_cast<double>(left) /
+                                        static_cast<double>(done));
+  }
+
+ private:
+  std::string stage_;
+  std::int64_t first_done_ = 0;
+  absl::Time first_time_ = absl::InfinitePast();
+};
+
 // One execution at work.
 class RunningExecution final : public ExecutionControl {
  public:
@@ -82,8 +107,8 @@ class RunningExecution final : public ExecutionControl {
   void ReportProgress(const Progress& progress) {
     {
       const MutexLock lock(mutex_);
-      unshown_ = progress;
       const absl::Time now = clock_.Now();
+      unshown_ = ProgressReport{progress, pace_.ExpectedEnd(progress, now)};
       if (now - last_shown_ < options_.progress_interval) {
         return;
       }
@@ -93,16 +118,16 @@ class RunningExecution final : public ExecutionControl {
   }
 
   void Heartbeat() {
-    std::optional<Progress> progress;
+    std::optional<ProgressReport> report;
     const absl::Time now = clock_.Now();
     {
       const MutexLock lock(mutex_);
-      progress.swap(unshown_);
+      report.swap(unshown_);
       last_heartbeat_ = now;
     }
     // A failure of the store is the store's to report; the lease may last
     // until it is back.
-    (void)Obey(store_.Heartbeat(id_, fence_, now + options_.lease, progress));
+    (void)Obey(store_.Heartbeat(id_, fence_, now + options_.lease, report));
   }
 
   absl::Status Obey(const absl::StatusOr<bool>& wanted) {
@@ -125,7 +150,8 @@ class RunningExecution final : public ExecutionControl {
   Clock& clock_;
   RunContext context_;
   Mutex mutex_;
-  std::optional<Progress> unshown_ ABSL_GUARDED_BY(mutex_);
+  Pace pace_ ABSL_GUARDED_BY(mutex_);
+  std::optional<ProgressReport> unshown_ ABSL_GUARDED_BY(mutex_);
   absl::Time last_shown_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   absl::Time last_heartbeat_ ABSL_GUARDED_BY(mutex_);
 };

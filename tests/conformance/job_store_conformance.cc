@@ -311,12 +311,118 @@ TEST_P(JobStoreConformanceTest, EveryVisibleChangeRaisesTheSequence) {
   EXPECT_EQ(Job(job.id).sequence, 2);
 
   ASSERT_TRUE(store_->Heartbeat(execution->id, execution->fence, now_,
-                                Progress{"read", 3, 9, "tokens"})
+                                ProgressReport{{"read", 3, 9, "tokens"},
+                                               now_ + absl::Seconds(6)})
                   .ok());
 
   EXPECT_EQ(Job(job.id).sequence, 3);
   EXPECT_EQ(Job(job.id).progress.done, 3);
   EXPECT_EQ(Job(job.id).progress.unit, "tokens");
+  EXPECT_EQ(Job(job.id).expected_end, now_ + absl::Seconds(6));
+}
+
+TEST_P(JobStoreConformanceTest, WorkThatGoesBackToTheQueueHasNoExpectedEnd) {
+  const JobRecord job = Submit(Request("k1"));
+  const auto execution = Claim();
+  ASSERT_TRUE(execution.has_value());
+  ASSERT_TRUE(store_->Heartbeat(execution->id, execution->fence, now_,
+                                ProgressReport{{"read", 3, 9, "tokens"},
+                                               now_ + absl::Seconds(6)})
+                  .ok());
+
+  ASSERT_TRUE(store_->Release(execution->id, execution->fence, now_).ok());
+
+  EXPECT_EQ(Job(job.id).expected_end, std::nullopt);
+  EXPECT_EQ(store_->GetExecution(execution->id)->expected_end, std::nullopt);
+}
+
+TEST_P(JobStoreConformanceTest, FindsALiveJobOfAKeyTheRunningOneFirst) {
+  EXPECT_EQ(*store_->FindLiveJob("k1"), std::nullopt);
+  SubmitRequest lonely = Request("k1");
+  lonely.share = false;
+  Submit(lonely);
+  now_ += absl::Seconds(1);
+  const JobRecord second = Submit(lonely);
+  ASSERT_TRUE(Claim().has_value());
+  const auto found = store_->FindLiveJob("k1");
+  ASSERT_TRUE(found.ok() && found->has_value());
+  EXPECT_EQ((*found)->state, JobState::kRunning);
+  ASSERT_TRUE(
+      store_->CancelJob((*found)->id, absl::CancelledError("asked"), now_)
+          .ok());
+
+  EXPECT_EQ((*store_->FindLiveJob("k1"))->id, second.id);
+}
+
+TEST_P(JobStoreConformanceTest, LiveKeysAreThoseOfJobsThatWaitOrRun) {
+  Submit(Request("k1"));
+  Submit(Request("k1", "bob"));
+  ASSERT_TRUE(Claim().has_value());
+  Submit(Request("k2"));
+  const JobRecord gone = Submit(Request("k3"));
+  ASSERT_TRUE(
+      store_->CancelJob(gone.id, absl::CancelledError("asked"), now_).ok());
+
+  EXPECT_THAT(*store_->LiveKeys(), ::testing::ElementsAre("k1", "k2"));
+}
+
+TEST_P(JobStoreConformanceTest, TheQueueHasAnOrderAndRunningWorkAnEnd) {
+  Submit(Request("k1"));
+  const auto execution = Claim();
+  ASSERT_TRUE(execution.has_value());
+  now_ += absl::Seconds(1);
+  const JobRecord batch = Submit(Request("k2"));
+  now_ += absl::Seconds(1);
+  SubmitRequest urgent = Request("k3", "bob");
+  urgent.priority = Priority::kInteractive;
+  const JobRecord first = Submit(urgent);
+
+  const auto by_cost = store_->GetQueueOrder({}, now_);
+  ASSERT_TRUE(store_->Heartbeat(execution->id, execution->fence, now_,
+                                ProgressReport{{"read", 3, 9, "tokens"},
+                                               now_ + absl::Seconds(40)})
+                  .ok());
+  const auto by_progress = store_->GetQueueOrder({}, now_);
+
+  ASSERT_TRUE(by_cost.ok() && by_progress.ok());
+  ASSERT_EQ(by_cost->queued.size(), 2U);
+  EXPECT_EQ(by_cost->queued[0].execution_id, first.execution_id);
+  EXPECT_EQ(by_cost->queued[1].execution_id, batch.execution_id);
+  EXPECT_EQ(by_cost->queued[1].lane, "cpu");
+  EXPECT_EQ(by_cost->queued[1].estimated_seconds, 10);
+  ASSERT_EQ(by_cost->running.size(), 1U);
+  EXPECT_EQ(by_cost->running[0].remaining_seconds, 8);
+  EXPECT_EQ(by_progress->running[0].remaining_seconds, 40);
+}
+
+TEST_P(JobStoreConformanceTest, AResultIsFoundUnderAnAliasAddedLater) {
+  EXPECT_EQ(store_->AddResultAlias("k1", "other").code(),
+            absl::StatusCode::kNotFound);
+  Submit(Request("k1"));
+  const auto execution = Claim();
+  ASSERT_TRUE(execution.has_value());
+  ASSERT_TRUE(store_->Finish(execution->id, execution->fence, absl::OkStatus(),
+                             Result("k1"), now_)
+                  .ok());
+
+  ASSERT_TRUE(store_->AddResultAlias("k1-content", "other").ok());
+
+  EXPECT_EQ(store_->GetResult("other")->key, "k1");
+}
+
+TEST_P(JobStoreConformanceTest, AJobSaysThatItsResultIsGone) {
+  const JobRecord job = Submit(Request("k1"));
+  const auto execution = Claim();
+  ASSERT_TRUE(execution.has_value());
+  ASSERT_TRUE(store_->Finish(execution->id, execution->fence, absl::OkStatus(),
+                             Result("k1"), now_)
+                  .ok());
+  const std::int64_t sequence = Job(job.id).sequence;
+
+  ASSERT_TRUE(store_->DeleteResult("k1").ok());
+
+  EXPECT_EQ(Job(job.id).state, JobState::kExpired);
+  EXPECT_EQ(Job(job.id).sequence, sequence + 1);
 }
 
 TEST_P(JobStoreConformanceTest, OldJobsExpireAndThenAreGone) {

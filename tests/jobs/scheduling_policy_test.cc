@@ -1,7 +1,9 @@
 #include "moescope/jobs/scheduling_policy.h"
 
 #include <string>
+#include <vector>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace moescope {
@@ -84,6 +86,34 @@ INSTANTIATE_TEST_SUITE_P(
               {"warm"}},
              "a"}),
     [](const auto& test) { return test.param.name; });
+
+std::vector<std::string> OrderOf(const SchedulingSnapshot& snapshot) {
+  std::vector<std::string> ids;
+  for (const std::size_t i : StartOrder(snapshot, SchedulingOptions())) {
+    ids.push_back(snapshot.queued[i].id);
+  }
+  return ids;
+}
+
+TEST_P(SchedulingPolicyTest, StartOrderBeginsWithTheChosen) {
+  EXPECT_EQ(OrderOf(GetParam().snapshot).front(), GetParam().expected);
+}
+
+TEST(StartOrderTest, ClientsTakeTurns) {
+  EXPECT_THAT(OrderOf({At(9),
+                       {{"a1", "ann", kBatch, At(1), ""},
+                        {"a2", "ann", kBatch, At(2), ""},
+                        {"a3", "ann", kBatch, At(3), ""},
+                        {"b1", "bob", kBatch, At(4), ""},
+                        {"c1", "cid", kInteractive, At(5), ""}},
+                       {},
+                       {}}),
+              ::testing::ElementsAre("c1", "a1", "b1", "a2", "a3"));
+}
+
+TEST(StartOrderTest, OfAnEmptyQueueIsEmpty) {
+  EXPECT_TRUE(OrderOf(SchedulingSnapshot()).empty());
+}
 
 TEST(SchedulingPolicyEdgeTest, EmptyQueueHasNothingToStart) {
   EXPECT_EQ(ChooseNext(SchedulingSnapshot(), SchedulingOptions()),

@@ -1,7 +1,9 @@
 #include "moescope/jobs/worker_pool.h"
 
 #include <cstdlib>
+#include <functional>
 #include <string>
+#include <utility>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -28,6 +30,9 @@ class PuppetExecutor final : public Executor {
       changed_.NotifyAll();
     }
     control.context().ReportProgress({"work", 1, 2, "units"});
+    if (on_start_) {
+      on_start_(control.context());
+    }
     const absl::Time end = absl::Now() + kBound;
     const MutexLock lock(mutex_);
     while (!released_ && control.context().Check().ok() && absl::Now() < end) {
@@ -39,6 +44,10 @@ class PuppetExecutor final : public Executor {
     ResultRow result;
     result.key = execution.key;
     return std::make_optional(result);
+  }
+  // What else happens when work starts; set before the pool starts.
+  void OnStart(std::function<void(const RunContext&)> on_start) {
+    on_start_ = std::move(on_start);
   }
   void Release() {
     const MutexLock lock(mutex_);
@@ -59,6 +68,7 @@ class PuppetExecutor final : public Executor {
   CondVar changed_;
   int started_ ABSL_GUARDED_BY(mutex_) = 0;
   bool released_ ABSL_GUARDED_BY(mutex_) = false;
+  std::function<void(const RunContext&)> on_start_;
 };
 
 class WorkerPoolTest : public ::testing::Test {
@@ -160,6 +170,24 @@ TEST_F(WorkerPoolTest, DrainLetsWorkEndWithinItsGrace) {
   pool_->Drain(kBound);
 
   EXPECT_EQ(Job(id).state, JobState::kSucceeded);
+}
+
+TEST_F(WorkerPoolTest, ThePaceOfTheWorkGivesItsExpectedEnd) {
+  executor_.OnStart([this](const RunContext& context) {
+    context.ReportProgress({"next", 100, 500, "units"});
+    clock_.Advance(absl::Seconds(20));
+    context.ReportProgress({"next", 200, 500, "units"});
+  });
+  pool_->Start();
+  const std::string id = Submit("k1");
+  ASSERT_TRUE(executor_.WaitForStart(1));
+
+  const absl::Time end = absl::Now() + kBound;
+  while (!Job(id).expected_end.has_value() && absl::Now() < end) {
+    notifier_.WaitFor(notifier_.version(), absl::Milliseconds(5));
+  }
+
+  EXPECT_EQ(Job(id).expected_end, clock_.Now() + absl::Seconds(60));
 }
 
 TEST_F(WorkerPoolTest, RunsAsManyAtOnceAsTheLaneHasPlaces) {

@@ -65,6 +65,9 @@ struct JobRecord {
   /// Empty when the answer was there already.
   std::string execution_id;
   Progress progress;
+  /// When the present attempt is expected to end, judging by its progress;
+  /// unset: not known.
+  std::optional<absl::Time> expected_end;
   double estimated_seconds = 0;
   /// Of the attempt that ended it.
   double real_seconds = 0;
@@ -113,6 +116,8 @@ struct ExecutionRecord {
   std::int64_t fence = 0;
   Committed committed;
   Progress progress;
+  /// As in JobRecord.
+  std::optional<absl::Time> expected_end;
   double estimated_seconds = 0;
   /// Of the job that created it.
   std::string traceparent;

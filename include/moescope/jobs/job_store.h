@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -106,6 +107,29 @@ struct SweepReport {
   std::int64_t expired = 0;
 };
 
+/// What a worker shows of its execution.
+struct ProgressReport {
+  Progress progress;
+  std::optional<absl::Time> expected_end;
+};
+
+/// What waits and what runs.
+struct QueueOrder {
+  struct Queued {
+    std::string execution_id;
+    std::string lane;
+    double estimated_seconds = 0;
+  };
+  struct Running {
+    std::string lane;
+    /// Estimated: by its progress where there is any, else by its cost.
+    double remaining_seconds = 0;
+  };
+  /// In the order of StartOrder (scheduling_policy.h), lanes mixed.
+  std::vector<Queued> queued;
+  std::vector<Running> running;
+};
+
 struct QueueStats {
   struct Queued {
     std::string analysis;
@@ -149,6 +173,11 @@ class JobStore {
   virtual absl::StatusOr<JobPage> ListJobs(const JobFilter& filter,
                                            std::int64_t page_size,
                                            absl::string_view page_token) = 0;
+  /// A live job of `key`, a running one first; nothing when there is none.
+  virtual absl::StatusOr<std::optional<JobRecord>> FindLiveJob(
+      absl::string_view key) = 0;
+  /// Keys of all live jobs.
+  virtual absl::StatusOr<std::set<std::string>> LiveKeys() = 0;
   /// Ends a live job with `reason` (a CANCELLED status); returns a finished one
   /// as it is. Work that no live job refers to any more is unwanted: queued it
   /// is CANCELLED at once, running its worker is told. Errors: NOT_FOUND.
@@ -173,11 +202,11 @@ class JobStore {
   /// Errors: NOT_FOUND.
   virtual absl::StatusOr<ExecutionRecord> GetExecution(
       absl::string_view execution_id) = 0;
-  /// Prolongs the lease and, where given, shows the progress. Returns whether
+  /// Prolongs the lease and, where given, shows the report. Returns whether
   /// the work is still wanted. Errors: fenced.
   virtual absl::StatusOr<bool> Heartbeat(
       absl::string_view execution_id, std::int64_t fence,
-      absl::Time lease_until, const std::optional<Progress>& progress) = 0;
+      absl::Time lease_until, const std::optional<ProgressReport>& report) = 0;
   /// Records how much of the log is durable. Returns whether the work is still
   /// wanted. Errors: fenced.
   virtual absl::StatusOr<bool> Commit(absl::string_view execution_id,
@@ -209,10 +238,17 @@ class JobStore {
       std::int64_t page_size, absl::string_view page_token) = 0;
   /// Remembers a use. Errors: NOT_FOUND.
   virtual absl::Status TouchResult(absl::string_view key, absl::Time now) = 0;
-  /// Removes row and aliases; fine when there is none.
+  /// Lets the result of `key` be found under `alias`, too. Errors: NOT_FOUND.
+  virtual absl::Status AddResultAlias(absl::string_view key,
+                                      absl::string_view alias) = 0;
+  /// Removes row and aliases; fine when there is none. SUCCEEDED jobs of that
+  /// result become EXPIRED.
   virtual absl::Status DeleteResult(absl::string_view key) = 0;
 
   virtual absl::StatusOr<QueueStats> GetQueueStats(absl::Time now) = 0;
+  /// `warm` as in ClaimRequest.
+  virtual absl::StatusOr<QueueOrder> GetQueueOrder(
+      const std::vector<std::string>& warm, absl::Time now) = 0;
 };
 
 }  // namespace moescope

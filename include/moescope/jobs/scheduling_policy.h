@@ -56,4 +56,10 @@ struct SchedulingSnapshot {
 std::optional<std::size_t> ChooseNext(const SchedulingSnapshot& snapshot,
                                       const SchedulingOptions& options);
 
+/// All of `snapshot.queued` in the order in which they would be started if they
+/// started one after another now, nothing ended and nothing came. Cost: each
+/// start looks at one piece of work per client. Pure. Threads: safe.
+std::vector<std::size_t> StartOrder(const SchedulingSnapshot& snapshot,
+                                    const SchedulingOptions& options);
+
 }  // namespace moescope
