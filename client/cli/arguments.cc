@@ -164,6 +164,9 @@ class CommandLine {
                    "Only say what it needs and what would be evicted");
     LeafOf(models, "unload", "Give a model's memory back",
            Command::kModelsUnload, "MODEL");
+    LeafOf(models, "verify",
+           "Read a model's weights again and compare their hashes",
+           Command::kModelsVerify, "MODEL");
     LeafOf(models, "tokenize", "Text to token ids", Command::kModelsTokenize,
            "MODEL")
         ->add_option("TEXT", a_.name)

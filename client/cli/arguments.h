@@ -18,6 +18,7 @@ enum class Command {
   kModelsDescribe,
   kModelsLoad,
   kModelsUnload,
+  kModelsVerify,
   kModelsTokenize,
   kTrace,
   kSimilarity,

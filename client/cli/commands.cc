@@ -140,6 +140,12 @@ absl::Status Runner::Models() {
       return Show(client_.GetModel(a_.subject), MessageText);
     case Command::kModelsUnload:
       return Show(client_.UnloadModel(a_.subject), MessageText);
+    case Command::kModelsVerify: {
+      MOESCOPE_ASSIGN_OR_RETURN(const auto verifying,
+                                client_.VerifyModel(a_.subject));
+      MOESCOPE_RETURN_IF_ERROR(Follow(verifying.job()).status());
+      return Show(client_.GetModel(a_.subject), MessageText);
+    }
     case Command::kModelsTokenize: {
       v1::TokenizeRequest request;
       request.set_model(a_.subject);
@@ -361,6 +367,7 @@ absl::Status Dispatch(Runner& runner, Command command) {
     case Command::kModelsDescribe:
     case Command::kModelsLoad:
     case Command::kModelsUnload:
+    case Command::kModelsVerify:
     case Command::kModelsTokenize:
       return runner.Models();
     case Command::kTrace:

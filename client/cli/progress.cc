@@ -13,7 +13,13 @@ namespace moescope::client {
 
 std::string ProgressText(const v1::Job& job) {
   if (job.state() == v1::JOB_STATE_QUEUED) {
-    return absl::StrCat("queued, ", job.queue_position(), " before");
+    std::string out = absl::StrCat("queued, ", job.queue_position(), " before");
+    if (job.progress().eta_seconds() > 0) {
+      absl::StrAppend(&out, absl::StrFormat(", about %.0f s",
+                                            std::ceil(
+                                                job.progress().eta_seconds())));
+    }
+    return out;
   }
   const v1::JobProgress& progress = job.progress();
   if (progress.stage().empty()) {

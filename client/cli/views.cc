@@ -254,7 +254,10 @@ std::string JobsText(const v1::ListJobsResponse& response) {
     table.Add({job.id(), job.analysis(),
                job.models().empty() ? "" : job.models(0),
                JobStateText(job.state()),
-               job.state() == v1::JOB_STATE_RUNNING ? ProgressText(job) : "",
+               job.state() == v1::JOB_STATE_QUEUED ||
+                       job.state() == v1::JOB_STATE_RUNNING
+                   ? ProgressText(job)
+                   : "",
                TimeText(job.create_time())});
   }
   return table.Text();

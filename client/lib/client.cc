@@ -86,6 +86,13 @@ absl::StatusOr<v1::LoadModelResponse> Client::LoadModel(
   return MOESCOPE_UNARY(models, LoadModel, request);
 }
 
+absl::StatusOr<v1::VerifyModelResponse> Client::VerifyModel(
+    const std::string& model) {
+  v1::VerifyModelRequest request;
+  request.set_model(model);
+  return MOESCOPE_UNARY(models, VerifyModel, request);
+}
+
 absl::StatusOr<v1::UnloadModelResponse> Client::UnloadModel(
     const std::string& model) {
   v1::UnloadModelRequest request;
@@ -309,6 +316,8 @@ absl::Status JobStatus(const v1::Job& job) {
   for (const v1::FieldViolation& field : job.error().field_violations()) {
     details.fields.push_back({field.field(), field.description()});
   }
+  details.metadata.insert(job.error().metadata().begin(),
+                          job.error().metadata().end());
   const auto code = static_cast<absl::StatusCode>(job.error().code());
   return MakeError(
       code == absl::StatusCode::kOk ? absl::StatusCode::kCancelled : code,

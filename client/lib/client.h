@@ -53,6 +53,7 @@ class Client {
   absl::StatusOr<v1::ListModelsResponse> ListModels();
   absl::StatusOr<v1::GetModelResponse> GetModel(const std::string& model);
   absl::StatusOr<v1::LoadModelResponse> LoadModel(const std::string& model);
+  absl::StatusOr<v1::VerifyModelResponse> VerifyModel(const std::string& model);
   absl::StatusOr<v1::UnloadModelResponse> UnloadModel(const std::string& model);
   absl::StatusOr<v1::EstimateModelResponse> EstimateModel(
       const std::string& model);

@@ -96,7 +96,10 @@ absl::Status StartAll(const ServerConfig& config, Server& server) {
         return server.metrics.Serialize();
       }));
   for (const std::string& model : config.preload) {
-    const auto job = server.service->LoadModel(model, "preload", "");
+    ModelJobRequest request;
+    request.model = model;
+    request.client = "preload";
+    const auto job = server.service->LoadModel(std::move(request));
     if (!job.ok()) {
       return Annotate(job.status(), absl::StrCat("--preload: ", model));
     }

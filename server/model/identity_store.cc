@@ -2,8 +2,10 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -13,10 +15,12 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
+#include "moescope/base/error.h"
 #include "moescope/base/file.h"
 #include "moescope/base/log.h"
 #include "moescope/base/sha256.h"
 #include "moescope/base/status_macros.h"
+#include "server/model/quote_name_internal.h"
 
 namespace moescope::model {
 namespace {
@@ -150,11 +154,81 @@ absl::StatusOr<ModelIdentity> IdentityStore::Record(
   if (!written.ok()) {
     Log(LogLevel::kError, "identities_not_written",
         {{"error", written.ToString()}});
-    return absl::Status(written.code(),
-                        "the data folder could not be written to");
+    return absl::Status(absl::IsResourceExhausted(written)
+                            ? absl::StatusCode::kResourceExhausted
+                            : absl::StatusCode::kInternal,
+                        "the weights' hashes could not be filed; the server's "
+                        "log says more");
   }
   entries_ = std::move(entries);
   return checkpoint.ContentIdentity(roots);
+}
+
+namespace {
+
+absl::Status ContentChanged(const MappedFile& file, absl::string_view expected,
+                            absl::string_view found) {
+  const std::string name = internal::FileName(file.path());
+  ErrorDetails details;
+  details.reason = "CONTENT_CHANGED";
+  details.metadata = {{"file", name},
+                      {"expected", std::string(expected)},
+                      {"found", std::string(found)}};
+  return MakeError(absl::StatusCode::kDataLoss,
+                   absl::StrCat(name, ": hash ", found, ", expected ", expected),
+                   details);
+}
+
+// A blob's name is the hash of all its bytes in a row: a file is one thread's.
+absl::Status VerifyBlob(const MappedFile& file, std::atomic<std::int64_t>& done,
+                        std::int64_t total, const RunContext& context) {
+  constexpr std::size_t kPiece = std::size_t{8} << 20;
+  Sha256 hash;
+  absl::string_view rest = file.bytes();
+  while (!rest.empty()) {
+    MOESCOPE_RETURN_IF_ERROR(context.Check());
+    const absl::string_view piece = rest.substr(0, kPiece);
+    hash.Update(piece);
+    rest.remove_prefix(piece.size());
+    const auto size = static_cast<std::int64_t>(piece.size());
+    context.ReportProgress(
+        {"hashing weights", done.fetch_add(size) + size, total, "bytes"});
+  }
+  const std::string expected = internal::FileName(file.stamp().path);
+  const std::string found = hash.HexDigest();
+  return found == expected ? absl::OkStatus()
+                           : ContentChanged(file, expected, found);
+}
+
+}  // namespace
+
+absl::Status VerifyWeights(const Checkpoint& checkpoint, IdentityStore& store,
+                           ThreadPool& pool, const RunContext& context) {
+  const auto& files = checkpoint.weight_files();
+  if (checkpoint.identity().is_content_hash) {
+    std::atomic<std::int64_t> done{0};
+    const absl::Status blobs = pool.ParallelFor(
+        static_cast<std::int64_t>(files.size()), [&](std::int64_t i) {
+          return VerifyBlob(*files[static_cast<std::size_t>(i)], done,
+                            checkpoint.weight_bytes(), context);
+        });
+    const absl::Status intact = checkpoint.CheckIntact();
+    return intact.ok() ? blobs : intact;
+  }
+  TreeHasher hasher(checkpoint);
+  MOESCOPE_RETURN_IF_ERROR(
+      HashMissingLeaves(checkpoint, hasher, pool, context));
+  MOESCOPE_ASSIGN_OR_RETURN(const std::vector<std::string> roots,
+                            hasher.Roots());
+  absl::Status verdict;
+  for (std::size_t i = 0; i < roots.size() && verdict.ok(); ++i) {
+    const std::optional<std::string> known = store.FindRoot(files[i]->stamp());
+    if (known.has_value() && *known != roots[i]) {
+      verdict = ContentChanged(*files[i], *known, roots[i]);
+    }
+  }
+  MOESCOPE_RETURN_IF_ERROR(store.Record(checkpoint, hasher).status());
+  return verdict;
 }
 
 }  // namespace moescope::model

@@ -11,6 +11,8 @@
 
 #include "moescope/base/file.h"
 #include "moescope/base/sha256.h"
+#include "moescope/base/status_macros.h"
+#include "moescope/model/tree_hash.h"
 
 namespace moescope {
 namespace {
@@ -20,8 +22,11 @@ constexpr std::size_t kMaxFiles = 10'000;
 
 class FolderModelSource final : public ModelSource {
  public:
-  FolderModelSource(std::string model_root, std::string device)
-      : model_root_(std::move(model_root)), device_(std::move(device)) {}
+  FolderModelSource(std::string model_root, std::string device,
+                    model::IdentityStore* identities)
+      : model_root_(std::move(model_root)),
+        device_(std::move(device)),
+        identities_(identities) {}
 
   absl::StatusOr<std::vector<model::ModelFolder>> List() const override {
     return model::DiscoverModels(model_root_);
@@ -74,20 +79,41 @@ class FolderModelSource final : public ModelSource {
   absl::StatusOr<std::shared_ptr<const model::Model>> Load(
       std::shared_ptr<const model::Checkpoint> checkpoint, ThreadPool& pool,
       const RunContext& context) const override {
-    return model::Model::Load(std::move(checkpoint), device_, pool, context);
+    MOESCOPE_RETURN_IF_ERROR(LearnIdentity(*checkpoint, pool, context));
+    MOESCOPE_ASSIGN_OR_RETURN(
+        std::shared_ptr<const model::Model> loaded,
+        model::Model::Load(checkpoint, device_, pool, context));
+    MOESCOPE_RETURN_IF_ERROR(checkpoint->CheckIntact());
+    return loaded;
   }
 
  private:
+  // Before the weights go to the device: then they come from the page cache.
+  absl::Status LearnIdentity(const model::Checkpoint& checkpoint,
+                             ThreadPool& pool,
+                             const RunContext& context) const {
+    if (identities_ == nullptr ||
+        identities_->Identify(checkpoint).is_content_hash) {
+      return absl::OkStatus();
+    }
+    model::TreeHasher hasher(checkpoint);
+    MOESCOPE_RETURN_IF_ERROR(
+        model::HashMissingLeaves(checkpoint, hasher, pool, context));
+    return identities_->Record(checkpoint, hasher).status();
+  }
+
   const std::string model_root_;
   const std::string device_;
+  model::IdentityStore* const identities_;
 };
 
 }  // namespace
 
-std::unique_ptr<ModelSource> MakeFolderModelSource(std::string model_root,
-                                                   std::string device) {
-  return std::make_unique<FolderModelSource>(std::move(model_root),
-                                             std::move(device));
+std::unique_ptr<ModelSource> MakeFolderModelSource(
+    std::string model_root, std::string device,
+    model::IdentityStore* identities) {
+  return std::make_unique<FolderModelSource>(
+      std::move(model_root), std::move(device), identities);
 }
 
 }  // namespace moescope

@@ -182,6 +182,7 @@ absl::StatusOr<internal::ResidentPtr> ModelRegistry::State::Join(
   if (resident != nullptr && resident->checkpoint != checkpoint) {
     resident->retired = true;
     ++stats.evictions_changed;
+    CountEviction("changed");
     if (IsLeftover(*resident)) {
       resident->state = ModelState::kUnloading;
       outdated = resident;
@@ -257,6 +258,7 @@ absl::Status ModelRegistry::Unload(absl::string_view name) {
     }
     resident->state = ModelState::kUnloading;
     ++state.stats.evictions_request;
+    state.CountEviction("request");
     state.checkpoints.erase(key);
   }
   state.Free({resident});
@@ -285,6 +287,21 @@ absl::StatusOr<LoadEstimate> ModelRegistry::Estimate(absl::string_view name) {
   estimate.would_evict = plan.evict;
   estimate.would_have_to_go = plan.would_have_to_go;
   return estimate;
+}
+
+absl::Status ModelRegistry::CheckRoom(absl::string_view name) {
+  MOESCOPE_ASSIGN_OR_RETURN(const model::ModelFolder folder,
+                            state_->source->Resolve(name));
+  MOESCOPE_ASSIGN_OR_RETURN(const auto checkpoint,
+                            state_->OpenCheckpoint(folder));
+  const model::MemoryEstimate memory = state_->source->Estimate(*checkpoint);
+  const std::int64_t needed = memory.weight_bytes + memory.workspace_bytes;
+  const MutexLock lock(state_->mutex);
+  const internal::ResidentPtr resident = state_->Find(folder.name);
+  if (resident != nullptr && resident->checkpoint == checkpoint) {
+    return absl::OkStatus();
+  }
+  return state_->CheckPlan(folder.name, needed, state_->Plan(needed));
 }
 
 RegistryStats ModelRegistry::stats() const {

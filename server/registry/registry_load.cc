@@ -9,6 +9,7 @@
 #include "moescope/base/log.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/base/thread_pool.h"
+#include "moescope/telemetry/metrics.h"
 
 namespace moescope {
 namespace {
@@ -36,6 +37,20 @@ absl::Status TooLarge(const std::string& name,
       details);
 }
 
+void ReportLoad(const absl::Status& status, bool cancelled,
+                absl::Duration took, Metrics* metrics) {
+  if (metrics == nullptr) {
+    return;
+  }
+  if (status.ok()) {
+    metrics->ModelLoadSeconds("total", took);
+  } else if (!cancelled) {
+    const std::string reason = GetErrorDetails(status).reason;
+    metrics->ModelLoadFailed(
+        reason.empty() ? absl::StatusCodeToString(status.code()) : reason);
+  }
+}
+
 }  // namespace
 
 EvictionPlan ModelRegistry::State::Plan(std::int64_t needed_bytes) const {
@@ -55,14 +70,30 @@ EvictionPlan ModelRegistry::State::Plan(std::int64_t needed_bytes) const {
                       options.minimum_residence, clock.Now());
 }
 
+absl::Status ModelRegistry::State::CheckPlan(const std::string& name,
+                                             std::int64_t needed_bytes,
+                                             const EvictionPlan& plan) const {
+  return plan.fits ? absl::OkStatus()
+                   : TooLarge(name, options, needed_bytes, plan);
+}
+
+void ModelRegistry::State::CountEviction(absl::string_view reason) const {
+  if (options.metrics != nullptr) {
+    options.metrics->ModelEvicted(reason);
+  }
+}
+
 absl::StatusOr<internal::ResidentPtr> ModelRegistry::State::StartLoad(
     const std::string& name,
     std::shared_ptr<const model::Checkpoint> checkpoint,
     std::int64_t needed_bytes) {
   const EvictionPlan plan = Plan(needed_bytes);
-  if (!plan.fits) {
+  if (absl::Status room = CheckPlan(name, needed_bytes, plan); !room.ok()) {
     ++stats.refused_too_large;
-    return TooLarge(name, options, needed_bytes, plan);
+    if (options.metrics != nullptr) {
+      options.metrics->ModelLoadFailed("MODEL_TOO_LARGE");
+    }
+    return room;
   }
   std::vector<ResidentPtr> victims;
   for (const ResidentPtr& resident : residents) {
@@ -71,6 +102,7 @@ absl::StatusOr<internal::ResidentPtr> ModelRegistry::State::StartLoad(
         std::count(plan.evict.begin(), plan.evict.end(), resident->name) > 0) {
       resident->state = ModelState::kUnloading;
       ++stats.evictions_memory;
+      CountEviction("memory");
       victims.push_back(resident);
     }
   }
@@ -121,6 +153,9 @@ void ModelRegistry::State::FinishLoad(
     absl::StatusOr<std::shared_ptr<const model::Model>> loaded,
     absl::Time started) {
   const absl::Time now = clock.Now();
+  // Before anybody can see that the load has ended.
+  ReportLoad(loaded.status(), resident->token->cancelled(), now - started,
+             options.metrics);
   bool leftover = false;
   {
     const MutexLock lock(mutex);

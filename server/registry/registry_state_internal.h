@@ -102,6 +102,11 @@ struct ModelRegistry::State {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   EvictionPlan Plan(std::int64_t needed_bytes) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  /// MODEL_TOO_LARGE when `plan` says so, else OK.
+  absl::Status CheckPlan(const std::string& name, std::int64_t needed_bytes,
+                         const EvictionPlan& plan) const;
+  /// `reason` of the metrics: "memory", "request", "changed".
+  void CountEviction(absl::string_view reason) const;
 
   /// The resident that a caller is to wait for, who is counted as a waiter: one
   /// that is there or a new load. One with old files goes into `outdated` when

@@ -3,6 +3,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 
 #include "moescope/base/error.h"
@@ -47,9 +49,22 @@ Call::Call(CallEnvironment& environment, absl::string_view method,
   environment_.metrics.RpcBytes("received", request_bytes);
 }
 
+std::string HostOfPeer(const std::string& peer) {
+  // "ipv4:127.0.0.1:50000", "ipv6:[::1]:50000" or, with the brackets escaped,
+  // "ipv6:%5B::1%5D:50000"; "unix:…".
+  absl::string_view host = peer;
+  if (!absl::ConsumePrefix(&host, "ipv4:") &&
+      !absl::ConsumePrefix(&host, "ipv6:")) {
+    return peer.substr(0, peer.find(':'));
+  }
+  host = host.substr(0, host.rfind(':'));
+  return absl::StrReplaceAll(
+      host, {{"[", ""}, {"]", ""}, {"%5B", ""}, {"%5D", ""}});
+}
+
 std::string Call::client() const {
   const std::string name = Metadata(context_, "moescope-client");
-  return name.empty() ? context_.peer() : name;
+  return name.empty() ? HostOfPeer(context_.peer()) : name;
 }
 
 std::optional<absl::Time> Call::deadline() const {

@@ -42,6 +42,9 @@ struct CallEnvironment {
   CancellationToken stopping;
 };
 
+/// The host of what gRPC calls a peer: "127.0.0.1", "::1", "unix".
+std::string HostOfPeer(const std::string& peer);
+
 /// One call: who asks, until when, and what is counted of it.
 /// Threads: one.
 class Call {
@@ -54,7 +57,8 @@ class Call {
 
   CallEnvironment& environment() const { return environment_; }
   moescope::Service& service() const { return environment_.service; }
-  /// Metadata `moescope-client`, else the peer's address.
+  /// Metadata `moescope-client`, else the peer's host: one and the same over all
+  /// connections, so that a call repeated over a new one is a repetition.
   std::string client() const;
   /// Metadata `traceparent`; empty: none.
   const std::string& traceparent() const { return traceparent_; }

@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <cstdint>
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 
 #include "moescope/base/error.h"
 #include "moescope/codec/bytes.h"
@@ -13,7 +15,10 @@
 namespace moescope::internal {
 namespace {
 
-constexpr absl::string_view kLoadModel = "load_model";
+// Jobs about a model, which their opaque bytes name; all others have a Spec.
+bool IsModelJob(const JobRecord& record) {
+  return record.analysis == "load_model" || record.analysis == "verify_model";
+}
 
 v1::Priority ToMessage(Priority priority) {
   return priority == Priority::kInteractive ? v1::PRIORITY_INTERACTIVE
@@ -40,7 +45,7 @@ v1::JobState ToMessage(JobState state) {
 
 // What the job's opaque bytes say: a model's name, or a Spec.
 void SetSpec(const JobRecord& record, v1::Job& job) {
-  if (record.analysis == kLoadModel) {
+  if (IsModelJob(record)) {
     job.add_models(record.spec);
     return;
   }
@@ -70,7 +75,7 @@ void SetTimes(const JobRecord& record, v1::Job& job) {
 }
 
 void SetResult(const JobRecord& record, v1::Job& job) {
-  if (record.analysis == kLoadModel) {
+  if (IsModelJob(record)) {
     return;
   }
   if (!record.result_key.empty()) {
@@ -109,6 +114,8 @@ v1::JobError ToJobError(const absl::Status& status) {
     violation.set_field(field.field);
     violation.set_description(field.description);
   }
+  error.mutable_metadata()->insert(details.metadata.begin(),
+                                   details.metadata.end());
   return error;
 }
 
@@ -132,6 +139,10 @@ v1::Job ToMessage(const JobRecord& record) {
   progress.set_done(record.progress.done);
   progress.set_total(record.progress.total);
   progress.set_unit(record.progress.unit);
+  if (record.expected_end.has_value()) {
+    progress.set_eta_seconds(std::max(
+        0.0, absl::ToDoubleSeconds(*record.expected_end - absl::Now())));
+  }
   job.mutable_estimated_cost()->set_seconds(record.estimated_seconds);
   if (record.state == JobState::kSucceeded) {
     job.mutable_actual_cost()->set_seconds(record.real_seconds);
@@ -142,6 +153,17 @@ v1::Job ToMessage(const JobRecord& record) {
   job.set_server_version(record.server_version);
   job.set_traceparent(record.traceparent);
   return job;
+}
+
+void SetQueuePlace(const QueuePlaces& places, const JobRecord& record,
+                   v1::Job& job) {
+  const auto place = places.find(record.execution_id);
+  // It may have been started or cancelled since the record was read.
+  if (record.state != JobState::kQueued || place == places.end()) {
+    return;
+  }
+  job.set_queue_position(static_cast<std::int32_t>(place->second.position));
+  job.mutable_progress()->set_eta_seconds(place->second.eta_seconds);
 }
 
 v1::JobCost ToMessage(const CostView& cost) {

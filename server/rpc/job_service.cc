@@ -17,6 +17,19 @@ namespace {
 
 // How soon a watcher who left, or a server that stops, is noticed.
 constexpr absl::Duration kWatchSlice = absl::Milliseconds(250);
+// How often the queue is looked at for who watches waiting work.
+constexpr absl::Duration kPlaceInterval = absl::Seconds(1);
+
+// With its place in the queue where it waits.
+absl::StatusOr<v1::Job> Shown(const Call& call, const JobRecord& record) {
+  v1::Job job = ToMessage(record);
+  if (record.state == JobState::kQueued) {
+    MOESCOPE_ASSIGN_OR_RETURN(const QueuePlaces places,
+                              call.service().GetQueuePlaces());
+    SetQueuePlace(places, record, job);
+  }
+  return job;
+}
 
 absl::StatusOr<v1::GetJobResponse> GetJob(Call& call,
                                           const v1::GetJobRequest& request) {
@@ -24,7 +37,7 @@ absl::StatusOr<v1::GetJobResponse> GetJob(Call& call,
   MOESCOPE_ASSIGN_OR_RETURN(const JobRecord job,
                             call.service().GetJob(request.id()));
   v1::GetJobResponse response;
-  *response.mutable_job() = ToMessage(job);
+  MOESCOPE_ASSIGN_OR_RETURN(*response.mutable_job(), Shown(call, job));
   return response;
 }
 
@@ -64,6 +77,8 @@ absl::StatusOr<v1::ListJobsResponse> ListJobs(
   if (!request.analysis().empty()) {
     filter.analysis = request.analysis();
   }
+  MOESCOPE_ASSIGN_OR_RETURN(const QueuePlaces places,
+                            call.service().GetQueuePlaces());
   v1::ListJobsResponse response;
   response.set_next_page_token(request.page_token());
   // The store does not know the other filters: its pages are read until one
@@ -75,6 +90,7 @@ absl::StatusOr<v1::ListJobsResponse> ListJobs(
                                               response.next_page_token()));
     for (const JobRecord& record : page.jobs) {
       v1::Job job = ToMessage(record);
+      SetQueuePlace(places, record, job);
       if (Wanted(request, job)) {
         *response.add_jobs() = std::move(job);
       }
@@ -82,11 +98,6 @@ absl::StatusOr<v1::ListJobsResponse> ListJobs(
     response.set_next_page_token(page.next_page_token);
   } while (response.jobs().empty() && !response.next_page_token().empty());
   return response;
-}
-
-bool HasEnded(const v1::Job& job) {
-  return job.state() != v1::JOB_STATE_QUEUED &&
-         job.state() != v1::JOB_STATE_RUNNING;
 }
 
 absl::Status WatchJob(Call& call, const v1::WatchJobRequest& request,
@@ -97,7 +108,9 @@ absl::Status WatchJob(Call& call, const v1::WatchJobRequest& request,
                                                        " is negative"));
   }
   std::int64_t sequence = request.after_sequence();
+  std::int32_t position = 0;
   absl::Time last_sent = absl::Now();
+  absl::Time last_placed = absl::InfinitePast();
   for (;;) {
     MOESCOPE_RETURN_IF_ERROR(call.Check());
     MOESCOPE_ASSIGN_OR_RETURN(
@@ -105,18 +118,26 @@ absl::Status WatchJob(Call& call, const v1::WatchJobRequest& request,
         call.service().WatchJob(request.id(), sequence, kWatchSlice,
                                 RunContext()));
     v1::WatchJobResponse response;
-    if (record.sequence > sequence) {
-      sequence = record.sequence;
-      *response.mutable_job() = ToMessage(record);
-    } else if (absl::Now() - last_sent >=
-               call.environment().options.watch_heartbeat) {
+    const bool changed = record.sequence > sequence;
+    if (changed || (record.state == JobState::kQueued &&
+                    absl::Now() - last_placed >= kPlaceInterval)) {
+      MOESCOPE_ASSIGN_OR_RETURN(v1::Job job, Shown(call, record));
+      last_placed = absl::Now();
+      if (changed || job.queue_position() != position) {
+        sequence = record.sequence;
+        position = job.queue_position();
+        *response.mutable_job() = std::move(job);
+      }
+    }
+    if (!response.has_job() &&
+        absl::Now() - last_sent >= call.environment().options.watch_heartbeat) {
       response.set_heartbeat(true);
     }
     if (response.has_job() || response.heartbeat()) {
       MOESCOPE_RETURN_IF_ERROR(send(response));
       last_sent = absl::Now();
     }
-    if (HasEnded(ToMessage(record))) {
+    if (IsFinished(record.state)) {
       return absl::OkStatus();
     }
   }

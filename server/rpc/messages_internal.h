@@ -30,6 +30,9 @@ absl::Time FromTimestamp(const google::protobuf::Timestamp& timestamp);
 v1::JobError ToJobError(const absl::Status& status);
 v1::Model ToMessage(const ModelView& view);
 v1::Job ToMessage(const JobRecord& job);
+/// Adds place and ETA to the message of `record` while that is QUEUED.
+void SetQueuePlace(const QueuePlaces& places, const JobRecord& record,
+                   v1::Job& job);
 v1::JobCost ToMessage(const CostView& cost);
 v1::Result ToMessage(const ResultView& view);
 v1::GetServerInfoResponse ToMessage(const ServerView& view,

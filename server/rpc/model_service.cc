@@ -42,17 +42,41 @@ absl::StatusOr<v1::GetModelResponse> GetModel(
   return response;
 }
 
-absl::StatusOr<v1::LoadModelResponse> LoadModel(
-    Call& call, const v1::LoadModelRequest& request) {
+template <class Request>
+absl::StatusOr<ModelJobRequest> ModelJob(const Call& call,
+                                         const Request& request,
+                                         Priority unspecified) {
   MOESCOPE_RETURN_IF_ERROR(RequireField("model", request.model()));
   MOESCOPE_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
-  MOESCOPE_RETURN_IF_ERROR(
-      FromMessage(request.priority(), Priority::kInteractive).status());
+  ModelJobRequest asked;
+  MOESCOPE_ASSIGN_OR_RETURN(asked.priority,
+                            FromMessage(request.priority(), unspecified));
+  asked.model = request.model();
+  asked.client = call.client();
+  asked.request_id = request.request_id();
+  asked.traceparent = call.traceparent();
+  return asked;
+}
+
+absl::StatusOr<v1::LoadModelResponse> LoadModel(
+    Call& call, const v1::LoadModelRequest& request) {
   MOESCOPE_ASSIGN_OR_RETURN(
-      const JobRecord job,
-      call.service().LoadModel(request.model(), call.client(),
-                               request.request_id()));
+      ModelJobRequest asked,
+      ModelJob(call, request, Priority::kInteractive));
+  MOESCOPE_ASSIGN_OR_RETURN(const JobRecord job,
+                            call.service().LoadModel(std::move(asked)));
   v1::LoadModelResponse response;
+  *response.mutable_job() = ToMessage(job);
+  return response;
+}
+
+absl::StatusOr<v1::VerifyModelResponse> VerifyModel(
+    Call& call, const v1::VerifyModelRequest& request) {
+  MOESCOPE_ASSIGN_OR_RETURN(ModelJobRequest asked,
+                            ModelJob(call, request, Priority::kBatch));
+  MOESCOPE_ASSIGN_OR_RETURN(const JobRecord job,
+                            call.service().VerifyModel(std::move(asked)));
+  v1::VerifyModelResponse response;
   *response.mutable_job() = ToMessage(job);
   return response;
 }
@@ -99,13 +123,8 @@ absl::StatusOr<TokenizeView> Convert(Call& call,
       if (request.text().empty()) {
         return InvalidField("text", "is empty");
       }
-      if (request.without_special_tokens()) {
-        return FieldError(absl::StatusCode::kUnimplemented,
-                          "without_special_tokens",
-                          "true is not served: special tokens are always shown",
-                          "FIELD_NOT_SERVED");
-      }
-      return call.service().Tokenize(request.model(), request.text());
+      return call.service().Tokenize(request.model(), request.text(),
+                                     !request.without_special_tokens());
     case v1::TokenizeRequest::kTokens:
       if (request.tokens().ids().empty()) {
         return InvalidField("tokens.ids", "is empty");
@@ -155,6 +174,12 @@ class ModelHandlers final : public v1::ModelService::Service {
                          v1::LoadModelResponse* response) override {
     return HandleUnary(environment_, "ModelService/LoadModel", context, request,
                        response, internal::LoadModel);
+  }
+  grpc::Status VerifyModel(grpc::ServerContext* context,
+                           const v1::VerifyModelRequest* request,
+                           v1::VerifyModelResponse* response) override {
+    return HandleUnary(environment_, "ModelService/VerifyModel", context,
+                       request, response, internal::VerifyModel);
   }
   grpc::Status UnloadModel(grpc::ServerContext* context,
                            const v1::UnloadModelRequest* request,

@@ -1,8 +1,10 @@
 // The calls of Service about the server itself.
+#include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "moescope/analysis/catalogue.h"
 #include "moescope/base/blas_core.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/model/compute_info.h"
@@ -50,13 +52,17 @@ absl::StatusOr<ServerView> Service::GetServerInfo() {
       {state_->device, registry.budget_bytes, registry.reserved_bytes});
   view.limits["max_tokens"] = options.max_tokens;
   view.limits["max_queued_jobs"] = options.max_queued_jobs;
-  view.limits["max_job_page_size"] = 1000;
+  const JobStoreLimits jobs;
+  view.limits["max_queued_seconds"] = absl::ToInt64Seconds(jobs.max_queued_work);
+  view.limits["max_attempts"] = jobs.max_attempts;
   view.limits["memory_budget_bytes"] = registry.budget_bytes;
   view.limits["cache_memory_bytes"] = options.cache_memory_bytes;
   view.limits["cache_disk_bytes"] = options.cache_disk_bytes;
-  view.features = {"routing_trace", "expert_similarity",
-                   "neuron_weight_statistics", "activation_statistics",
-                   "jobs", "result_cache"};
+  view.features = {"content_identity", "jobs", "result_cache"};
+  for (const spec::AnalysisInfo& info : analysis::Catalogue()) {
+    view.features.push_back(info.name);
+  }
+  std::sort(view.features.begin(), view.features.end());
   view.numerics_class = state_->numerics_class;
   view.instruction_set = compute.instruction_set;
   view.blas_library = blas.library;
@@ -93,6 +99,7 @@ CacheView Service::GetCacheStats() {
 }
 
 void Service::PublishMetrics() {
+  const MutexLock lock(state_->publish_mutex);
   std::map<ModelState, std::int64_t> counts;
   for (const ModelState state :
        {ModelState::kUnloaded, ModelState::kLoading, ModelState::kReady,
@@ -114,6 +121,10 @@ void Service::PublishMetrics() {
   const ResultStoreStats results = state_->results->stats();
   state_->metrics.SetCacheBytes("memory", results.memory_bytes);
   state_->metrics.SetCacheBytes("disk", results.disk_bytes);
+  for (std::int64_t& known = state_->published_evictions;
+       known < results.memory_evictions; ++known) {
+    state_->metrics.CacheEvicted("memory");
+  }
 }
 
 }  // namespace moescope

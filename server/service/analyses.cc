@@ -26,7 +26,11 @@ SubmitRequest MakeSubmit(const Service::State& state,
   SubmitRequest submit;
   submit.client = request.client;
   submit.request_id = request.request_id;
-  submit.request_hash = prepared.key;
+  // Of what was asked, not of what the files are now: a repetition is one, also
+  // when their content has become known in between.
+  submit.request_hash = Sha256Hex(
+      absl::StrCat(codec::EncodeSpec(prepared.spec), "\n",
+                   static_cast<int>(request.cache_policy)));
   submit.analysis = std::string(spec::AnalysisName(prepared.spec));
   submit.analysis_version = spec::AnalysisVersion(prepared.spec);
   submit.spec = codec::EncodeSpec(prepared.spec);
@@ -43,21 +47,10 @@ SubmitRequest MakeSubmit(const Service::State& state,
   submit.traceparent = request.traceparent;
   submit.server_version = state.options.version;
   if (request.cache_policy == CachePolicy::kBypass) {
-    // A key of its own: neither found by others nor filed under the question.
-    submit.key = Sha256Hex(absl::StrCat(prepared.key, NewUuidV7(absl::Now())));
+    submit.key = BypassKey(prepared.key);
     submit.share = false;
   }
   return submit;
-}
-
-absl::Status RefuseWhileDraining(const Service::State& state) {
-  if (!state.draining.load()) {
-    return absl::OkStatus();
-  }
-  ErrorDetails details;
-  details.reason = "DRAINING";
-  details.retry_after = absl::Seconds(5);
-  return MakeError(absl::StatusCode::kUnavailable, "the server stops", details);
 }
 
 void CountHit(Service::State& state, const char* tier,
@@ -75,20 +68,17 @@ void CountHit(Service::State& state, const char* tier,
 
 // Makes the job, and drops a cached row first whose bytes are gone.
 absl::StatusOr<SubmitReply> SubmitJob(Service::State& state,
-                                      const SubmitRequest& submit,
-                                      bool has_sealed) {
-  if (submit.use_result && !has_sealed &&
-      state.store->GetResult(submit.key).ok()) {
-    ForgetResult(state, submit.key);
+                                      const SubmitRequest& submit) {
+  if (submit.use_result) {
+    // Asked now, not taken from before: an execution may just have ended.
+    const auto row = state.store->GetResult(submit.key);
+    if (row.ok() && !state.results->HasSealed(row->key)) {
+      ForgetResult(state, row->key);
+    }
   }
   absl::StatusOr<SubmitReply> reply =
       state.store->Submit(submit, state.clock.Now());
-  if (!reply.ok()) {
-    if (absl::IsResourceExhausted(reply.status())) {
-      state.metrics.JobRejected(GetErrorDetails(reply.status()).reason);
-    }
-    return reply;
-  }
+  MOESCOPE_RETURN_IF_ERROR(reply.status());
   if (reply->outcome == SubmitOutcome::kJoined) {
     state.cache_joins.fetch_add(1);
     state.metrics.CacheRequest("disk", "join");
@@ -104,7 +94,37 @@ absl::StatusOr<SubmitReply> SubmitJob(Service::State& state,
   return reply;
 }
 
+// The cached answer, or nullptr when it has gone since it was looked for.
+std::unique_ptr<ResultStream> OpenHit(Service::State& state,
+                                      const std::string& key) {
+  const auto row = state.store->GetResult(key);
+  if (!row.ok()) {
+    return nullptr;
+  }
+  const std::int64_t memory_hits = state.results->stats().memory_hits;
+  auto stream = OpenFinished(state, *row, 0);
+  if (!stream.ok()) {
+    return nullptr;
+  }
+  if (state.results->stats().memory_hits > memory_hits) {
+    CountHit(state, "memory", state.cache_memory_hits, *row);
+  } else {
+    CountHit(state, "disk", state.cache_disk_hits, *row);
+  }
+  return *std::move(stream);
+}
+
 }  // namespace
+
+absl::Status RefuseWhileDraining(const Service::State& state) {
+  if (!state.draining.load()) {
+    return absl::OkStatus();
+  }
+  ErrorDetails details;
+  details.reason = "DRAINING";
+  details.retry_after = absl::Seconds(5);
+  return MakeError(absl::StatusCode::kUnavailable, "the server stops", details);
+}
 
 const std::vector<spec::AnalysisInfo>& Service::ListAnalyses() const {
   return analysis::Catalogue();
@@ -146,7 +166,7 @@ absl::StatusOr<SubmittedAnalysis> Service::Submit(AnalysisRequest request) {
   MOESCOPE_ASSIGN_OR_RETURN(PreparedAnalysis prepared, Prepare(request));
   const SubmitRequest submit = MakeSubmit(*state_, request, prepared);
   MOESCOPE_ASSIGN_OR_RETURN(SubmitReply reply,
-                            SubmitJob(*state_, submit, prepared.cached));
+                            SubmitJob(*state_, submit));
   prepared.cached = reply.outcome == SubmitOutcome::kCached;
   return SubmittedAnalysis{std::move(reply.job), std::move(prepared)};
 }
@@ -154,30 +174,21 @@ absl::StatusOr<SubmittedAnalysis> Service::Submit(AnalysisRequest request) {
 absl::StatusOr<std::unique_ptr<ResultStream>> Service::Run(
     AnalysisRequest request) {
   MOESCOPE_RETURN_IF_ERROR(RefuseWhileDraining(*state_));
-  MOESCOPE_ASSIGN_OR_RETURN(PreparedAnalysis prepared, Prepare(request));
+  MOESCOPE_ASSIGN_OR_RETURN(const PreparedAnalysis prepared, Prepare(request));
   const bool may_use = request.cache_policy == CachePolicy::kUse ||
                        request.cache_policy == CachePolicy::kOnly;
   if (may_use && prepared.cached) {
     // A hit needs no job: nothing is written.
-    MOESCOPE_ASSIGN_OR_RETURN(const ResultRow row,
-                              state_->store->GetResult(prepared.key));
-    const std::int64_t memory_hits = state_->results->stats().memory_hits;
-    auto stream = OpenFinished(*state_, row, 0);
-    if (stream.ok()) {
-      if (state_->results->stats().memory_hits > memory_hits) {
-        CountHit(*state_, "memory", state_->cache_memory_hits, row);
-      } else {
-        CountHit(*state_, "disk", state_->cache_disk_hits, row);
-      }
+    std::unique_ptr<ResultStream> stream = OpenHit(*state_, prepared.key);
+    if (stream != nullptr) {
       return stream;
     }
-    // Damaged: it was forgotten; compute it again.
-    prepared.cached = false;
+    // Evicted just now, or damaged and forgotten: it is computed again.
   }
   SubmitRequest submit = MakeSubmit(*state_, request, prepared);
   submit.caller_expires = state_->clock.Now() + kCallerLease;
   MOESCOPE_ASSIGN_OR_RETURN(const SubmitReply reply,
-                            SubmitJob(*state_, submit, prepared.cached));
+                            SubmitJob(*state_, submit));
   return FollowJob(*state_, reply.job,
                    reply.outcome != SubmitOutcome::kRepeated, 0);
 }

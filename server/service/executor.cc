@@ -1,8 +1,11 @@
 // Does the work of executions: finds the models, runs the analysis, keeps its
 // log and state.
+#include <algorithm>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -13,6 +16,7 @@
 #include "moescope/base/status_macros.h"
 #include "moescope/codec/bytes.h"
 #include "moescope/codec/parameters.h"
+#include "moescope/model/compute_info.h"
 #include "server/service/state_internal.h"
 
 namespace moescope {
@@ -21,15 +25,22 @@ namespace {
 // Files what an analysis emits in the execution's log.
 class LogSink final : public analysis::ChunkSink {
  public:
-  LogSink(ResultStore& results, LogWriter& writer, ExecutionControl& control)
-      : results_(results), writer_(writer), control_(control) {}
+  // `check` tells whether what the analysis has read so far is to be trusted.
+  LogSink(ResultStore& results, LogWriter& writer, ExecutionControl& control,
+          std::function<absl::Status()> check)
+      : results_(results),
+        writer_(writer),
+        control_(control),
+        check_(std::move(check)) {}
 
   absl::Status Emit(spec::Chunk chunk) override {
+    MOESCOPE_RETURN_IF_ERROR(check_());
     MOESCOPE_RETURN_IF_ERROR(writer_.Append(codec::EncodeChunk(chunk)));
     return writer_.ShouldCommit() ? Commit() : absl::OkStatus();
   }
 
   absl::Status SaveState(std::string bytes) override {
+    MOESCOPE_RETURN_IF_ERROR(check_());
     MOESCOPE_RETURN_IF_ERROR(Commit());
     MOESCOPE_RETURN_IF_ERROR(
         results_.SaveState(writer_.key(), writer_.fence(),
@@ -58,15 +69,25 @@ class LogSink final : public analysis::ChunkSink {
   ResultStore& results_;
   LogWriter& writer_;
   ExecutionControl& control_;
+  const std::function<absl::Status()> check_;
   std::string resume_position_;
   std::int64_t states_ = 0;
 };
 
 struct OpenedModels {
+  Checkpoints checkpoints;
   analysis::ModelInputs inputs;
   // Keeps the resident model pinned while the analysis runs.
   ModelHandle handle;
 };
+
+absl::Status ModelChanged(const ExecutionRecord& execution) {
+  return FieldError(absl::StatusCode::kFailedPrecondition, "spec.model",
+                    absl::StrCat("files of a model have changed since this ",
+                                 execution.analysis,
+                                 " was asked for: ask again"),
+                    "MODEL_CHANGED");
+}
 
 class AnalysisExecutor final : public Executor {
  public:
@@ -79,36 +100,58 @@ class AnalysisExecutor final : public Executor {
           state_.registry->Load(execution.spec, control.context()));
       return std::optional<ResultRow>();
     }
+    if (execution.analysis == kVerifyModelJob) {
+      MOESCOPE_ASSIGN_OR_RETURN(
+          const auto checkpoint,
+          state_.registry->OpenCheckpoint(execution.spec));
+      MOESCOPE_RETURN_IF_ERROR(
+          model::VerifyWeights(*checkpoint, *state_.identities, *state_.pool,
+                               control.context()));
+      return std::optional<ResultRow>();
+    }
     MOESCOPE_ASSIGN_OR_RETURN(const spec::AnalysisSpec spec,
                               codec::DecodeSpec(execution.spec));
     const absl::Time started = state_.clock.Now();
-    MOESCOPE_ASSIGN_OR_RETURN(const std::vector<std::string> identities,
-                              ModelIdentities(state_, spec));
     MOESCOPE_ASSIGN_OR_RETURN(const OpenedModels models,
-                              OpenModels(spec, control.context()));
+                              OpenModels(execution, spec, control.context()));
     MOESCOPE_ASSIGN_OR_RETURN(const LogExtent extent,
                               RunLogged(execution, spec, models, control));
     if (const spec::TokenInput* const input = spec::GetTokenInput(spec)) {
       state_.metrics.AddTokens(static_cast<std::int64_t>(input->ids.size()));
     }
     return std::optional<ResultRow>(
-        MakeRow(execution, spec, identities, extent, started));
+        MakeRow(execution, spec, models.checkpoints, extent, started));
   }
 
  private:
-  absl::StatusOr<OpenedModels> OpenModels(const spec::AnalysisSpec& spec,
+  // Errors: MODEL_CHANGED when the files are not those that the key stands for:
+  // no answer is filed under the key of another.
+  absl::StatusOr<OpenedModels> OpenModels(const ExecutionRecord& execution,
+                                          const spec::AnalysisSpec& spec,
                                           const RunContext& context) {
-    const std::vector<std::string> names = spec::ModelNames(spec);
     OpenedModels models;
-    MOESCOPE_ASSIGN_OR_RETURN(models.inputs.checkpoint,
-                              state_.registry->OpenCheckpoint(names.front()));
-    if (names.size() > 1) {
-      MOESCOPE_ASSIGN_OR_RETURN(models.inputs.baseline,
-                                state_.registry->OpenCheckpoint(names[1]));
-    }
     if (analysis::NeedsModel(spec)) {
       MOESCOPE_ASSIGN_OR_RETURN(
-          models.handle, state_.registry->Acquire(names.front(), context));
+          models.handle,
+          state_.registry->Acquire(spec::ModelNames(spec).front(), context));
+    }
+    MOESCOPE_ASSIGN_OR_RETURN(models.checkpoints,
+                              OpenCheckpoints(state_, spec));
+    const std::vector<std::string> keys =
+        PossibleKeys(state_, spec, models.checkpoints);
+    if (std::none_of(keys.begin(), keys.end(), [&](const std::string& key) {
+          return IsKeyOf(execution.key, key);
+        })) {
+      return ModelChanged(execution);
+    }
+    models.inputs.checkpoint = models.checkpoints.front();
+    if (models.checkpoints.size() > 1) {
+      models.inputs.baseline = models.checkpoints[1];
+    }
+    if (models.handle) {
+      if (&models.handle->checkpoint() != models.checkpoints.front().get()) {
+        return ModelChanged(execution);
+      }
       // Aliases the handle: the model lives as long as it is pinned.
       models.inputs.model = std::shared_ptr<const model::Model>(
           std::make_shared<ModelHandle>(models.handle), &*models.handle);
@@ -136,10 +179,15 @@ class AnalysisExecutor final : public Executor {
     }
     MOESCOPE_ASSIGN_OR_RETURN(const analysis::ResumePoint resume,
                               FindResumePoint(execution, *log.writer));
-    LogSink sink(*state_.results, *log.writer, control);
-    MOESCOPE_RETURN_IF_ERROR(analysis::Run(spec, models.inputs, resume,
-                                           *state_.pool, control.context(),
-                                           sink));
+    const auto check = [&] { return CheckIntact(spec, models.checkpoints); };
+    MOESCOPE_RETURN_IF_ERROR(check());
+    LogSink sink(*state_.results, *log.writer, control, check);
+    const absl::Status ran =
+        analysis::Run(spec, models.inputs, resume, *state_.pool,
+                      control.context(), sink);
+    // First: what an analysis says of damaged weights explains nothing.
+    MOESCOPE_RETURN_IF_ERROR(check());
+    MOESCOPE_RETURN_IF_ERROR(ran);
     MOESCOPE_RETURN_IF_ERROR(sink.Commit());
     return state_.results->Seal(std::move(log.writer));
   }
@@ -161,24 +209,33 @@ class AnalysisExecutor final : public Executor {
 
   ResultRow MakeRow(const ExecutionRecord& execution,
                     const spec::AnalysisSpec& spec,
-                    const std::vector<std::string>& identities,
-                    const LogExtent& extent, absl::Time started) {
+                    const Checkpoints& checkpoints, const LogExtent& extent,
+                    absl::Time started) {
     spec::Provenance provenance;
     provenance.analysis = execution.analysis;
     provenance.analysis_version = static_cast<int>(execution.analysis_version);
     provenance.models = spec::ModelNames(spec);
-    provenance.model_identities = identities;
+    provenance.model_identities = ModelIdentities(state_, checkpoints);
     provenance.spec_json = codec::SpecToJson(spec);
     if (const spec::TokenInput* const input = spec::GetTokenInput(spec)) {
       provenance.tokens_digest = spec::TokensDigest(*input);
     }
     provenance.numerics_class = state_.numerics_class;
     provenance.versions["moescope"] = state_.options.version;
+    provenance.versions["torch"] = model::GetComputeInfo().torch_version;
     provenance.started = started;
     provenance.finished = state_.clock.Now();
 
     ResultRow row;
     row.key = execution.key;
+    // The content may have become known since the key was made: others will ask
+    // for it by that.
+    const std::vector<std::string> keys =
+        PossibleKeys(state_, spec, checkpoints);
+    if (execution.key != keys.front() &&
+        std::find(keys.begin(), keys.end(), execution.key) != keys.end()) {
+      row.alias_keys = {keys.front()};
+    }
     row.analysis = execution.analysis;
     row.bytes = extent.bytes;
     row.records = extent.records;

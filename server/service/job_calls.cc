@@ -1,5 +1,7 @@
 // The calls of Service about jobs and results.
 #include <algorithm>
+#include <map>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -16,25 +18,15 @@ namespace {
 
 // The live job that makes result `key`.
 absl::StatusOr<JobRecord> LiveJobOf(JobStore& store, absl::string_view key) {
-  for (const JobState state : {JobState::kRunning, JobState::kQueued}) {
-    JobFilter filter;
-    filter.state = state;
-    std::string token;
-    do {
-      MOESCOPE_ASSIGN_OR_RETURN(const JobPage page,
-                                store.ListJobs(filter, 1000, token));
-      for (const JobRecord& job : page.jobs) {
-        if (job.key == key) {
-          return job;
-        }
-      }
-      token = page.next_page_token;
-    } while (!token.empty());
+  MOESCOPE_ASSIGN_OR_RETURN(std::optional<JobRecord> job,
+                            store.FindLiveJob(key));
+  if (!job.has_value()) {
+    return FieldError(absl::StatusCode::kNotFound, "name",
+                      absl::StrCat("there is no result \"", key,
+                                   "\": unknown or evicted"),
+                      "RESULT_NOT_FOUND");
   }
-  return FieldError(absl::StatusCode::kNotFound, "name",
-                    absl::StrCat("there is no result \"", key,
-                                 "\": unknown or evicted"),
-                    "RESULT_NOT_FOUND");
+  return *std::move(job);
 }
 
 absl::Status CheckFirstChunk(std::int64_t first_chunk) {
@@ -55,6 +47,30 @@ absl::StatusOr<JobPage> Service::ListJobs(const JobFilter& filter,
                                           std::int64_t page_size,
                                           absl::string_view page_token) {
   return state_->store->ListJobs(filter, page_size, page_token);
+}
+
+absl::StatusOr<QueuePlaces> Service::GetQueuePlaces() {
+  const absl::Time now = state_->clock.Now();
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const QueueOrder order,
+      state_->store->GetQueueOrder(LoadedModels(*state_), now));
+  // Seconds of work that a lane has before it, and its places.
+  std::map<std::string, double> seconds;
+  std::map<std::string, std::int64_t> ahead;
+  for (const QueueOrder::Running& running : order.running) {
+    seconds[running.lane] += running.remaining_seconds;
+  }
+  QueuePlaces places;
+  for (const QueueOrder::Queued& queued : order.queued) {
+    const double lanes =
+        queued.lane == kComputeLane ? std::max(1, state_->options.workers) : 1;
+    QueuePlace& place = places[queued.execution_id];
+    place.position = ahead[queued.lane]++;
+    place.eta_seconds =
+        seconds[queued.lane] / lanes + queued.estimated_seconds;
+    seconds[queued.lane] += queued.estimated_seconds;
+  }
+  return places;
 }
 
 absl::StatusOr<JobRecord> Service::CancelJob(absl::string_view id) {

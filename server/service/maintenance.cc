@@ -14,30 +14,11 @@ namespace {
 constexpr absl::Duration kInterval = absl::Minutes(1);
 constexpr absl::Duration kLook = absl::Milliseconds(200);
 
-// Keys of all jobs that wait or run: their logs must stay.
-absl::StatusOr<std::set<std::string>> LiveKeys(JobStore& store) {
-  std::set<std::string> keys;
-  for (const JobState state : {JobState::kQueued, JobState::kRunning}) {
-    JobFilter filter;
-    filter.state = state;
-    std::string token;
-    do {
-      MOESCOPE_ASSIGN_OR_RETURN(const JobPage page,
-                                store.ListJobs(filter, 1000, token));
-      for (const JobRecord& job : page.jobs) {
-        keys.insert(job.key);
-      }
-      token = page.next_page_token;
-    } while (!token.empty());
-  }
-  return keys;
-}
-
 absl::Status MaintainOnce(Service::State& state) {
   // A job that is added while we look has written after `before`.
   const absl::Time before = absl::Now() - kInterval;
   MOESCOPE_ASSIGN_OR_RETURN(const std::set<std::string> live,
-                            LiveKeys(*state.store));
+                            state.store->LiveKeys());
   MOESCOPE_RETURN_IF_ERROR(state.results->RemoveStale(live, before));
   MOESCOPE_ASSIGN_OR_RETURN(const EvictionReport report,
                             state.results->Evict({}));

@@ -38,7 +38,6 @@ void Describe(const model::Checkpoint& checkpoint, ModelView& view) {
   if (checkpoint.tokenizer() != nullptr) {
     view.tokenizer = checkpoint.tokenizer()->Describe();
   }
-  view.identity = checkpoint.identity().id;
 }
 
 ModelView MakeView(Service::State& state, const ModelStatus& status) {
@@ -55,6 +54,7 @@ ModelView MakeView(Service::State& state, const ModelStatus& status) {
   view.checkpoint_status = checkpoint.status();
   if (checkpoint.ok()) {
     Describe(**checkpoint, view);
+    view.identity = state.identities->Identify(**checkpoint).id;
   }
   return view;
 }
@@ -73,7 +73,51 @@ absl::StatusOr<std::shared_ptr<const model::Tokenizer>> TokenizerOf(
   return status;
 }
 
+absl::StatusOr<JobRecord> SubmitModelJob(Service::State& state,
+                                         absl::string_view job,
+                                         ModelJobRequest asked) {
+  MOESCOPE_RETURN_IF_ERROR(RefuseWhileDraining(state));
+  MOESCOPE_ASSIGN_OR_RETURN(const auto checkpoint,
+                            state.registry->OpenCheckpoint(asked.model));
+  const absl::Time now = state.clock.Now();
+  SubmitRequest request;
+  request.client = std::move(asked.client);
+  request.request_id = std::move(asked.request_id);
+  request.request_hash = Sha256Hex(absl::StrCat(job, "\n", asked.model));
+  request.analysis = std::string(job);
+  request.analysis_version = 1;
+  request.spec = std::move(asked.model);
+  // It leaves no result: what is true now may not be tomorrow. So no two of
+  // them share a key; the registry makes loads of one model one.
+  request.key = Sha256Hex(NewUuidV7(now));
+  request.lane = std::string(kLoadLane);
+  request.priority = asked.priority;
+  request.use_result = false;
+  request.share = false;
+  // 1 GB/s is a slow disk.
+  request.estimated_seconds =
+      static_cast<double>(checkpoint->weight_bytes()) / 1e9;
+  request.traceparent = std::move(asked.traceparent);
+  request.server_version = state.options.version;
+  MOESCOPE_ASSIGN_OR_RETURN(SubmitReply reply,
+                            state.store->Submit(request, now));
+  return std::move(reply.job);
+}
+
 }  // namespace
+
+std::vector<std::string> LoadedModels(const Service::State& state) {
+  std::vector<std::string> names;
+  const auto models = state.registry->List();
+  if (models.ok()) {
+    for (const ModelStatus& status : *models) {
+      if (status.state == ModelState::kReady) {
+        names.push_back(status.name);
+      }
+    }
+  }
+  return names;
+}
 
 absl::StatusOr<std::vector<ModelView>> Service::ListModels() {
   MOESCOPE_ASSIGN_OR_RETURN(const std::vector<ModelStatus> models,
@@ -91,34 +135,14 @@ absl::StatusOr<ModelView> Service::GetModel(absl::string_view name) {
   return MakeView(*state_, status);
 }
 
-absl::StatusOr<JobRecord> Service::LoadModel(absl::string_view name,
-                                             absl::string_view client,
-                                             absl::string_view request_id) {
-  // What can't be opened or can never fit is refused before a job is made.
-  MOESCOPE_ASSIGN_OR_RETURN(const auto checkpoint,
-                            state_->registry->OpenCheckpoint(name));
-  const absl::Time now = state_->clock.Now();
-  SubmitRequest request;
-  request.client = std::string(client);
-  request.request_id = std::string(request_id);
-  request.request_hash = Sha256Hex(absl::StrCat(kLoadModelJob, "\n", name));
-  request.analysis = std::string(kLoadModelJob);
-  request.analysis_version = 1;
-  request.spec = std::string(name);
-  // A load leaves no result: what is loaded now may be gone tomorrow. So no
-  // two loads share a key; the registry makes them one.
-  request.key = Sha256Hex(NewUuidV7(now));
-  request.lane = std::string(kLoadLane);
-  request.priority = Priority::kInteractive;
-  request.use_result = false;
-  request.share = false;
-  // Page-cached files map at once; 1 GB/s is a slow disk.
-  request.estimated_seconds =
-      static_cast<double>(checkpoint->weight_bytes()) / 1e9;
-  request.server_version = state_->options.version;
-  MOESCOPE_ASSIGN_OR_RETURN(SubmitReply reply,
-                            state_->store->Submit(request, now));
-  return std::move(reply.job);
+absl::StatusOr<JobRecord> Service::LoadModel(ModelJobRequest request) {
+  // What can't be opened or does not fit is refused before a job is made.
+  MOESCOPE_RETURN_IF_ERROR(state_->registry->CheckRoom(request.model));
+  return SubmitModelJob(*state_, kLoadModelJob, std::move(request));
+}
+
+absl::StatusOr<JobRecord> Service::VerifyModel(ModelJobRequest request) {
+  return SubmitModelJob(*state_, kVerifyModelJob, std::move(request));
 }
 
 absl::Status Service::UnloadModel(absl::string_view name) {
@@ -140,12 +164,24 @@ absl::StatusOr<EstimateView> Service::EstimateModel(absl::string_view name) {
 }
 
 absl::StatusOr<TokenizeView> Service::Tokenize(absl::string_view model,
-                                               absl::string_view text) {
+                                               absl::string_view text,
+                                               bool special_tokens) {
   MOESCOPE_ASSIGN_OR_RETURN(const auto checkpoint,
                             state_->registry->OpenCheckpoint(model));
   MOESCOPE_ASSIGN_OR_RETURN(const auto tokenizer, TokenizerOf(*checkpoint));
   TokenizeView view;
-  MOESCOPE_ASSIGN_OR_RETURN(view.ids, tokenizer->Encode(text));
+  MOESCOPE_ASSIGN_OR_RETURN(view.ids, tokenizer->Encode(text, special_tokens));
+  const auto count = static_cast<std::int64_t>(view.ids.size());
+  if (count > state_->options.max_tokens) {
+    ErrorDetails details;
+    details.reason = "TOKEN_LIMIT";
+    details.fields = {{"text", absl::StrCat("has ", count, " tokens")}};
+    details.metadata["limit"] = absl::StrCat(state_->options.max_tokens);
+    return MakeError(absl::StatusCode::kResourceExhausted,
+                     absl::StrCat("text: has ", count, " tokens, at most ",
+                                  state_->options.max_tokens, " are allowed"),
+                     details);
+  }
   for (const std::int32_t id : view.ids) {
     view.pieces.push_back(tokenizer->DisplayToken(id));
   }

@@ -1,14 +1,17 @@
 // From a request to a normalised Spec, its key and its cost; no work is done.
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 
 #include "moescope/analysis/catalogue.h"
 #include "moescope/base/error.h"
 #include "moescope/base/sha256.h"
 #include "moescope/base/status_macros.h"
+#include "moescope/base/uuid.h"
 #include "moescope/codec/bytes.h"
 #include "moescope/codec/parameters.h"
 #include "server/service/state_internal.h"
@@ -38,16 +41,15 @@ absl::Status RequireLoaded(Service::State& state,
   return absl::OkStatus();
 }
 
-absl::Status NormaliseSpec(Service::State& state, const AnalysisRequest& request,
+absl::Status NormaliseSpec(const Service::State& state,
+                           const AnalysisRequest& request,
+                           const Checkpoints& checkpoints,
                            spec::AnalysisSpec& spec) {
   const std::vector<std::string> names = spec::ModelNames(spec);
-  if (names.front().empty()) {
-    return InvalidField("spec.model", "is empty: name a model");
-  }
-  MOESCOPE_ASSIGN_OR_RETURN(const auto checkpoint,
-                            state.registry->OpenCheckpoint(names.front()));
-  MOESCOPE_RETURN_IF_ERROR(analysis::RequireForward(spec, *checkpoint));
-  const spec::ModelFacts facts = analysis::FactsOf(*checkpoint, names.front());
+  MOESCOPE_RETURN_IF_ERROR(
+      analysis::RequireForward(spec, *checkpoints.front()));
+  const spec::ModelFacts facts =
+      analysis::FactsOf(*checkpoints.front(), names.front());
   if (!request.input.documents.empty()) {
     spec::TokenInput* const input = spec::MutableTokenInput(spec);
     if (input == nullptr) {
@@ -57,24 +59,20 @@ absl::Status NormaliseSpec(Service::State& state, const AnalysisRequest& request
                                        "input"));
     }
     MOESCOPE_ASSIGN_OR_RETURN(*input,
-                              TokeniseDocuments(*checkpoint, request.input));
+                              TokeniseDocuments(*checkpoints.front(),
+                                                request.input));
   }
   spec::SpecLimits limits;
   limits.max_tokens = state.options.max_tokens;
   if (names.size() == 1) {
     return spec::Normalise(facts, nullptr, limits, spec);
   }
-  const auto baseline = state.registry->OpenCheckpoint(names[1]);
-  if (!baseline.ok()) {
-    return Annotate(baseline.status(), "spec.baseline");
-  }
   const spec::ModelFacts baseline_facts =
-      analysis::FactsOf(**baseline, names[1]);
+      analysis::FactsOf(*checkpoints[1], names[1]);
   return spec::Normalise(facts, &baseline_facts, limits, spec);
 }
 
-}  // namespace
-
+// The key of a normalised Spec over models with these identities.
 std::string ComputeKey(const spec::AnalysisSpec& spec,
                        const std::vector<std::string>& identities,
                        const std::string& numerics_class) {
@@ -88,39 +86,133 @@ std::string ComputeKey(const spec::AnalysisSpec& spec,
   return Sha256Hex(bytes);
 }
 
-absl::StatusOr<std::vector<std::string>> ModelIdentities(
-    Service::State& state, const spec::AnalysisSpec& spec) {
+bool HasAnswer(Service::State& state, absl::string_view key) {
+  const auto row = state.store->GetResult(key);
+  return row.ok() && state.results->HasSealed(row->key);
+}
+
+// Which of `keys` to file the answer under: the first, unless it is there or
+// under way under another. An answer that was filed before the content was
+// known is also filed under the first.
+absl::StatusOr<std::string> ChooseKey(Service::State& state,
+                                      const std::vector<std::string>& keys) {
+  if (keys.size() == 1 || HasAnswer(state, keys.front())) {
+    return keys.front();
+  }
+  for (std::size_t i = 1; i < keys.size(); ++i) {
+    if (HasAnswer(state, keys[i])) {
+      MOESCOPE_RETURN_IF_ERROR(
+          state.store->AddResultAlias(keys[i], keys.front()));
+      return keys.front();
+    }
+    MOESCOPE_ASSIGN_OR_RETURN(const std::optional<JobRecord> live,
+                              state.store->FindLiveJob(keys[i]));
+    if (live.has_value()) {
+      return keys[i];
+    }
+  }
+  return keys.front();
+}
+
+constexpr std::size_t kQuestionDigits = 32;
+
+}  // namespace
+
+absl::StatusOr<Checkpoints> OpenCheckpoints(Service::State& state,
+                                            const spec::AnalysisSpec& spec) {
+  const std::vector<std::string> names = spec::ModelNames(spec);
+  if (names.front().empty()) {
+    return InvalidField("spec.model", "is empty: name a model");
+  }
+  Checkpoints checkpoints;
+  for (const std::string& name : names) {
+    auto checkpoint = state.registry->OpenCheckpoint(name);
+    if (!checkpoint.ok()) {
+      return checkpoints.empty()
+                 ? checkpoint.status()
+                 : Annotate(checkpoint.status(), "spec.baseline");
+    }
+    checkpoints.push_back(*std::move(checkpoint));
+  }
+  return checkpoints;
+}
+
+absl::Status CheckIntact(const spec::AnalysisSpec& spec,
+                         const Checkpoints& checkpoints) {
+  const std::vector<std::string> names = spec::ModelNames(spec);
+  for (std::size_t i = 0; i < checkpoints.size(); ++i) {
+    const absl::Status status = checkpoints[i]->CheckIntact();
+    if (!status.ok()) {
+      return Annotate(status, absl::StrCat("model \"", names[i], "\""));
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::vector<std::string> ModelIdentities(const Service::State& state,
+                                         const Checkpoints& checkpoints) {
   std::vector<std::string> identities;
-  for (const std::string& name : spec::ModelNames(spec)) {
-    MOESCOPE_ASSIGN_OR_RETURN(const auto checkpoint,
-                              state.registry->OpenCheckpoint(name));
-    identities.push_back(checkpoint->identity().id);
+  for (const auto& checkpoint : checkpoints) {
+    identities.push_back(state.identities->Identify(*checkpoint).id);
   }
   return identities;
+}
+
+std::vector<std::string> PossibleKeys(const Service::State& state,
+                                      const spec::AnalysisSpec& spec,
+                                      const Checkpoints& checkpoints) {
+  std::vector<std::vector<std::string>> combinations(1);
+  const std::vector<std::string> best = ModelIdentities(state, checkpoints);
+  for (std::size_t i = 0; i < checkpoints.size(); ++i) {
+    std::vector<std::vector<std::string>> longer;
+    const std::string& own = checkpoints[i]->identity().id;
+    for (std::vector<std::string>& identities : combinations) {
+      identities.push_back(best[i]);
+      longer.push_back(identities);
+      if (own != best[i]) {
+        identities.back() = own;
+        longer.push_back(identities);
+      }
+    }
+    combinations = std::move(longer);
+  }
+  std::vector<std::string> keys;
+  for (const std::vector<std::string>& identities : combinations) {
+    keys.push_back(ComputeKey(spec, identities, state.numerics_class));
+  }
+  return keys;
+}
+
+std::string BypassKey(absl::string_view key) {
+  return absl::StrCat(key.substr(0, kQuestionDigits),
+                      absl::string_view(Sha256Hex(NewUuidV7(absl::Now())))
+                          .substr(kQuestionDigits));
+}
+
+bool IsKeyOf(absl::string_view key, absl::string_view of) {
+  return key.substr(0, kQuestionDigits) == of.substr(0, kQuestionDigits);
 }
 
 absl::StatusOr<PreparedAnalysis> Service::Prepare(AnalysisRequest request) {
   PreparedAnalysis prepared;
   prepared.spec = std::move(request.spec);
-  MOESCOPE_RETURN_IF_ERROR(NormaliseSpec(*state_, request, prepared.spec));
+  MOESCOPE_ASSIGN_OR_RETURN(const Checkpoints checkpoints,
+                            OpenCheckpoints(*state_, prepared.spec));
+  MOESCOPE_RETURN_IF_ERROR(
+      NormaliseSpec(*state_, request, checkpoints, prepared.spec));
   if (request.load_policy == LoadPolicy::kNever) {
     MOESCOPE_RETURN_IF_ERROR(RequireLoaded(*state_, prepared.spec));
   }
-  MOESCOPE_ASSIGN_OR_RETURN(prepared.identities,
-                            ModelIdentities(*state_, prepared.spec));
-  prepared.key = ComputeKey(prepared.spec, prepared.identities,
-                            state_->numerics_class);
-  prepared.spec_json = codec::SpecToJson(prepared.spec);
+  prepared.identities = ModelIdentities(*state_, checkpoints);
   MOESCOPE_ASSIGN_OR_RETURN(
-      const auto checkpoint,
-      state_->registry->OpenCheckpoint(
-          spec::ModelNames(prepared.spec).front()));
+      prepared.key,
+      ChooseKey(*state_, PossibleKeys(*state_, prepared.spec, checkpoints)));
+  prepared.spec_json = codec::SpecToJson(prepared.spec);
   const analysis::CostEstimate cost =
-      analysis::EstimateCost(prepared.spec, *checkpoint);
+      analysis::EstimateCost(prepared.spec, *checkpoints.front());
   prepared.cost = {cost.bytes_read, cost.flops, cost.memory_bytes,
                    cost.seconds};
-  prepared.cached = state_->store->GetResult(prepared.key).ok() &&
-                    state_->results->HasSealed(prepared.key);
+  prepared.cached = HasAnswer(*state_, prepared.key);
   return prepared;
 }
 

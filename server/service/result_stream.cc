@@ -47,20 +47,37 @@ void Touch(ResultStream::State& state) {
   }
 }
 
+// What to answer when a finished result can't be read: damaged bytes are never
+// served, but forgotten, so that whoever asks again has them computed anew.
+absl::Status Dropped(Service::State& service, absl::string_view key,
+                     const absl::Status& status) {
+  if (!absl::IsDataLoss(status) && !absl::IsNotFound(status)) {
+    return status;
+  }
+  ForgetResult(service, key);
+  return FieldError(absl::StatusCode::kNotFound, "name",
+                    absl::StrCat("the bytes of result \"", key,
+                                 "\" are damaged or gone: ask for it again"),
+                    "RESULT_NOT_FOUND");
+}
+
 absl::Status OpenSealedLog(ResultStream::State& state,
                            const std::string& key) {
   MOESCOPE_ASSIGN_OR_RETURN(const ResultRow row,
                             state.service.store->GetResult(key));
   auto reader = state.service.results->OpenSealed(row.key, ExtentOf(row),
                                                   state.next_chunk);
+  if (absl::IsOutOfRange(reader.status())) {
+    return FieldError(absl::StatusCode::kOutOfRange, "first_chunk",
+                      absl::StrCat(state.next_chunk, " is outside [0, ",
+                                   row.records, "]"));
+  }
   if (!reader.ok()) {
-    if (absl::IsDataLoss(reader.status()) || absl::IsNotFound(reader.status())) {
-      ForgetResult(state.service, row.key);
-    }
-    return reader.status();
+    return Dropped(state.service, row.key, reader.status());
   }
   state.reader = *std::move(reader);
   state.sealed = true;
+  state.sealed_key = row.key;
   return absl::OkStatus();
 }
 
@@ -92,9 +109,13 @@ absl::StatusOr<bool> LookAtJob(ResultStream::State& state) {
   }
   if (IsFinished(job.state)) {
     state.owns_job = false;
-    return job.error.ok() ? absl::NotFoundError(absl::StrCat(
-                                "job ", job.id, " has expired"))
-                          : job.error;
+    if (!job.error.ok()) {
+      return job.error;
+    }
+    return FieldError(absl::StatusCode::kNotFound, "job_id",
+                      absl::StrCat("the result of job \"", job.id,
+                                   "\" has been evicted: ask again"),
+                      "RESULT_NOT_FOUND");
   }
   if (job.execution_id.empty()) {
     return false;
@@ -220,8 +241,13 @@ absl::StatusOr<std::optional<spec::Chunk>> ResultStream::Next(
     MOESCOPE_RETURN_IF_ERROR(context.Check());
     Touch(state);
     if (state.reader != nullptr) {
-      MOESCOPE_ASSIGN_OR_RETURN(
-          const std::optional<absl::string_view> record, state.reader->Next());
+      const auto next = state.reader->Next();
+      if (!next.ok()) {
+        return state.sealed
+                   ? Dropped(state.service, state.sealed_key, next.status())
+                   : next.status();
+      }
+      const std::optional<absl::string_view>& record = *next;
       if (record.has_value()) {
         ++state.next_chunk;
         MOESCOPE_ASSIGN_OR_RETURN(spec::Chunk chunk,

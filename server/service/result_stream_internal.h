@@ -25,13 +25,15 @@ struct ResultStream::State {
   /// Fence of the running log that `reader` reads; 0 for a sealed one.
   std::int64_t fence = 0;
   bool sealed = false;
+  /// Name of the sealed log, which an alias of it is not.
+  std::string sealed_key;
   bool at_end = false;
   absl::Time touched = absl::InfinitePast();
 };
 
 /// A stream over the finished result `row`.
-/// Errors: DATA_LOSS, NOT_FOUND (its bytes are damaged or gone: the row is then
-/// forgotten), OUT_OF_RANGE field "first_chunk".
+/// Errors: NOT_FOUND (its bytes are damaged or gone: the row is then forgotten),
+/// OUT_OF_RANGE field "first_chunk".
 absl::StatusOr<std::unique_ptr<ResultStream>> OpenFinished(
     Service::State& service, const ResultRow& row, std::int64_t first_chunk);
 

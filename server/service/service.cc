@@ -62,8 +62,14 @@ absl::Status OpenRegistry(Service::State& state) {
   registry.device = state.device;
   registry.memory_budget_bytes = state.memory_budget_bytes;
   registry.threads = state.pool->num_threads();
+  registry.metrics = &state.metrics;
+  MOESCOPE_ASSIGN_OR_RETURN(
+      state.identities,
+      model::IdentityStore::Open(absl::StrCat(options.data_dir,
+                                              "/identities")));
   state.registry = std::make_unique<ModelRegistry>(
-      registry, MakeFolderModelSource(options.model_root, state.device),
+      registry, MakeFolderModelSource(options.model_root, state.device,
+                                      state.identities.get()),
       state.clock);
   state.metrics.SetDeviceBudgetBytes(state.device, state.memory_budget_bytes);
   // Fails now, with a clear word, when the model root is no folder.
@@ -81,18 +87,8 @@ absl::Status StartWorkers(Service::State& state) {
     options.analyses.push_back({info.name, info.version});
   }
   options.analyses.push_back({std::string(kLoadModelJob), 1});
-  options.warm = [&state] {
-    std::vector<std::string> names;
-    const auto models = state.registry->List();
-    if (models.ok()) {
-      for (const ModelStatus& status : *models) {
-        if (status.state == ModelState::kReady) {
-          names.push_back(status.name);
-        }
-      }
-    }
-    return names;
-  };
+  options.analyses.push_back({std::string(kVerifyModelJob), 1});
+  options.warm = [&state] { return LoadedModels(state); };
   MOESCOPE_ASSIGN_OR_RETURN(
       const std::int64_t requeued,
       state.store->RequeueOwnedByOthers(options.owner, state.clock.Now()));

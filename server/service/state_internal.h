@@ -18,6 +18,8 @@
 #include "moescope/jobs/change_notifier.h"
 #include "moescope/jobs/job_store.h"
 #include "moescope/jobs/worker_pool.h"
+#include "moescope/model/checkpoint.h"
+#include "moescope/model/identity_store.h"
 #include "moescope/registry/model_registry.h"
 #include "moescope/results/result_store.h"
 #include "moescope/service/service.h"
@@ -27,6 +29,8 @@ namespace moescope {
 
 /// Name of the job that makes a model resident; no analysis has it.
 inline constexpr absl::string_view kLoadModelJob = "load_model";
+/// The job that reads a model's weights again.
+inline constexpr absl::string_view kVerifyModelJob = "verify_model";
 /// Lanes of the worker pool.
 inline constexpr absl::string_view kComputeLane = "compute";
 inline constexpr absl::string_view kLoadLane = "io";
@@ -70,6 +74,7 @@ struct Service::State {
   ChangeNotifier notifier;
   std::unique_ptr<JobStore> store;
   std::unique_ptr<ResultStore> results;
+  std::unique_ptr<model::IdentityStore> identities;
   std::unique_ptr<ModelRegistry> registry;
   std::atomic<std::int64_t> cache_joins{0};
   std::atomic<std::int64_t> cache_misses{0};
@@ -77,6 +82,9 @@ struct Service::State {
   std::atomic<std::int64_t> cache_disk_hits{0};
   std::atomic<std::int64_t> cache_saved_us{0};
   std::atomic<bool> draining{false};
+
+  Mutex publish_mutex;
+  std::int64_t published_evictions ABSL_GUARDED_BY(publish_mutex) = 0;
 
   Mutex gemm_mutex;
   std::optional<double> gemm_gflops ABSL_GUARDED_BY(gemm_mutex);
@@ -91,18 +99,41 @@ struct Service::State {
 /// The work of an execution: analyses and model loads.
 std::unique_ptr<Executor> MakeExecutor(Service::State& state);
 
+/// Names of the models that are resident.
+std::vector<std::string> LoadedModels(const Service::State& state);
+
 /// Tokenises `input` for `model` into ids and lengths.
 absl::StatusOr<spec::TokenInput> TokeniseDocuments(
     const model::Checkpoint& checkpoint, const spec::DocumentInput& input);
 
-/// The key of a normalised Spec over models with these identities.
-std::string ComputeKey(const spec::AnalysisSpec& spec,
-                       const std::vector<std::string>& identities,
-                       const std::string& numerics_class);
+/// Of the models that a Spec names, its own first.
+using Checkpoints = std::vector<std::shared_ptr<const model::Checkpoint>>;
+absl::StatusOr<Checkpoints> OpenCheckpoints(Service::State& state,
+                                            const spec::AnalysisSpec& spec);
+/// DATA_LOSS FILE_CHANGED, naming model and file, when what was read of them is
+/// not to be trusted.
+absl::Status CheckIntact(const spec::AnalysisSpec& spec,
+                         const Checkpoints& checkpoints);
 
-/// Identities of the models that `spec` names, its own first.
-absl::StatusOr<std::vector<std::string>> ModelIdentities(
-    Service::State& state, const spec::AnalysisSpec& spec);
+/// Their identities, as well as they are known now.
+std::vector<std::string> ModelIdentities(const Service::State& state,
+                                         const Checkpoints& checkpoints);
+
+/// The keys under which the answer to a normalised Spec may be filed: first by
+/// the identities as known now, then by those that stood in for them before the
+/// weights were read.
+std::vector<std::string> PossibleKeys(const Service::State& state,
+                                      const spec::AnalysisSpec& spec,
+                                      const Checkpoints& checkpoints);
+
+/// A key of its own for an answer that nobody else is to find; still tells
+/// which question it belongs to.
+std::string BypassKey(absl::string_view key);
+/// Whether `key` is `of`, or a BypassKey of it.
+bool IsKeyOf(absl::string_view key, absl::string_view of);
+
+/// UNAVAILABLE DRAINING when the server takes no work any more.
+absl::Status RefuseWhileDraining(const Service::State& state);
 
 /// The row of a finished result as an extent of its log.
 LogExtent ExtentOf(const ResultRow& row);

@@ -44,6 +44,15 @@ TEST(ProgressTest, TellsShareRateAndTimeLeft) {
   EXPECT_EQ(ProgressText(job), "forward 512/2048 tokens, 192/s, 8 s left");
 }
 
+TEST(ProgressTest, TellsThePlaceInTheQueue) {
+  v1::Job job;
+  job.set_state(v1::JOB_STATE_QUEUED);
+  job.set_queue_position(3);
+  EXPECT_EQ(ProgressText(job), "queued, 3 before");
+  job.mutable_progress()->set_eta_seconds(11.5);
+  EXPECT_EQ(ProgressText(job), "queued, 3 before, about 12 s");
+}
+
 TEST(TraceTextTest, ShowsWordsExpertsAndWeights) {
   const std::vector<std::int64_t> ids = {5, 6};
   const std::vector<std::int64_t> experts = {1, 0, 2, 3};

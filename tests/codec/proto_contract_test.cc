@@ -82,6 +82,9 @@ class Linter {
   }
 
   void CheckMessage(const Descriptor& message) {
+    if (message.options().map_entry()) {
+      return;  // Made by the compiler, for a map.
+    }
     RequireComment(message);
     for (int i = 0; i < message.field_count(); ++i) {
       RequireComment(*message.field(i));

@@ -151,6 +151,10 @@ class Reflection(unittest.TestCase):
         self.assertTrue(
             self.one("ModelService/EstimateModel", model=MODEL).fits)
         self.wait(self.one("ModelService/LoadModel", model=MODEL).job.id)
+        self.wait(self.one("ModelService/VerifyModel", model=MODEL).job.id)
+        self.assertRegex(
+            self.one("ModelService/GetModel", model=MODEL).model.identity,
+            "^content:[0-9a-f]{64}$")
         self.assertGreater(
             self.one("ModelService/UnloadModel", model=MODEL).freed_bytes, 0)
         tokens = self.one("ModelService/Tokenize", model=MODEL,

@@ -230,5 +230,56 @@ TEST_F(IdentityStoreTest, WhatAnotherPassHashedIsNotReadAgain) {
   EXPECT_TRUE(store_->Record(*checkpoint, hasher).ok());
 }
 
+TEST_F(IdentityStoreTest, VerifyingFindsWhatTheFileTimesHide) {
+  const CheckpointPtr checkpoint = Open(folder_);
+  ASSERT_TRUE(Hash(*checkpoint).ok());
+  ThreadPool pool(2);
+  const absl::Status same =
+      VerifyWeights(*checkpoint, *store_, pool, RunContext());
+  // The store remembers another content for the same size and times.
+  std::string text = ReadBytes(scratch_ / "identities");
+  const std::string root = text.substr(text.find('\n') + 1, 64);
+  const std::string other(64, 'a');
+  std::string body = text.substr(0, text.size() - 65);
+  body.replace(body.find(root), 64, other);
+  scratch_.Write("identities", absl::StrCat(body, Sha256Hex(body), "\n"));
+  store_ = OpenStore();
+
+  const absl::Status changed =
+      VerifyWeights(*checkpoint, *store_, pool, RunContext());
+
+  EXPECT_TRUE(same.ok()) << same;
+  EXPECT_EQ(changed.code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(GetErrorDetails(changed).reason, "CONTENT_CHANGED");
+  EXPECT_EQ(GetErrorDetails(changed).metadata.at("expected"), other);
+  EXPECT_EQ(GetErrorDetails(changed).metadata.at("found"), root);
+  // From now on the store knows better.
+  EXPECT_TRUE(VerifyWeights(*checkpoint, *store_, pool, RunContext()).ok());
+}
+
+TEST_F(IdentityStoreTest, VerifyingHoldsABlobAgainstItsName) {
+  const std::string good = Sha256Hex(ReadBytes(shard_));
+  fs::create_directories(scratch_ / "blobs");
+  fs::rename(shard_, scratch_ / ("blobs/" + good));
+  fs::create_symlink(scratch_ / ("blobs/" + good), shard_);
+  ThreadPool pool(2);
+  const CheckpointPtr checkpoint = Open(folder_);
+  ASSERT_TRUE(checkpoint->identity().is_content_hash);
+  const absl::Status same =
+      VerifyWeights(*checkpoint, *store_, pool, RunContext());
+  const std::string bad(64, '0');
+  fs::rename(scratch_ / ("blobs/" + good), scratch_ / ("blobs/" + bad));
+  fs::remove(shard_);
+  fs::create_symlink(scratch_ / ("blobs/" + bad), shard_);
+
+  const absl::Status changed =
+      VerifyWeights(*Open(folder_), *store_, pool, RunContext());
+
+  EXPECT_TRUE(same.ok()) << same;
+  EXPECT_EQ(changed.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(changed.message()),
+              HasSubstr(absl::StrCat(good, ", expected ", bad)));
+}
+
 }  // namespace
 }  // namespace moescope::model

@@ -13,6 +13,7 @@
 #include <gtest/gtest.h>
 
 #include "moescope/base/error.h"
+#include "moescope/telemetry/metrics.h"
 #include "tests/registry/fake_model_source.h"
 #include "tests/testing/fake_clock.h"
 
@@ -33,6 +34,7 @@ class ModelRegistryTest : public ::testing::Test {
     ModelRegistry::Options options;
     options.memory_budget_bytes = 100;
     options.minimum_residence = absl::Seconds(10);
+    options.metrics = &metrics_;
     registry_.emplace(options, std::move(source), clock_);
   }
 
@@ -48,6 +50,7 @@ class ModelRegistryTest : public ::testing::Test {
   }
 
   FakeClock clock_;
+  Metrics metrics_;
   FakeModelSource* source_ = nullptr;
   std::optional<ModelRegistry> registry_;
   RunContext context_;
@@ -69,6 +72,33 @@ TEST_F(ModelRegistryTest, LoadsOnDemandAndKeepsTheModel) {
   EXPECT_EQ(registry_->stats().loads, 1);
   EXPECT_EQ(registry_->stats().reserved_bytes, 40);
   EXPECT_EQ(registry_->stats().checkpoints_opened, 1);
+}
+
+TEST_F(ModelRegistryTest, CountsLoadsFailuresAndEvictionsInTheMetrics) {
+  ASSERT_TRUE(registry_->Load("a", context_).ok());
+  clock_.Advance(absl::Seconds(11));
+  ASSERT_TRUE(registry_->Load("c", context_).ok());  // a has to go.
+  ASSERT_TRUE(registry_->Unload("c").ok());
+  ASSERT_FALSE(registry_->Load("huge", context_).ok());
+
+  const std::string text = metrics_.Serialize();
+
+  EXPECT_THAT(text, HasSubstr("moescope_model_load_seconds_count"
+                              "{stage=\"total\"} 2"));
+  EXPECT_THAT(text, HasSubstr("moescope_model_evictions_total"
+                              "{reason=\"memory\"} 1"));
+  EXPECT_THAT(text, HasSubstr("moescope_model_evictions_total"
+                              "{reason=\"request\"} 1"));
+  EXPECT_THAT(text, HasSubstr("moescope_model_load_failures_total"
+                              "{reason=\"MODEL_TOO_LARGE\"} 1"));
+}
+
+TEST_F(ModelRegistryTest, TellsBeforehandWhetherThereIsRoom) {
+  EXPECT_TRUE(registry_->CheckRoom("a").ok());
+  const absl::Status refused = registry_->CheckRoom("huge");
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(GetErrorDetails(refused).reason, "MODEL_TOO_LARGE");
+  EXPECT_EQ(source_->loads(), 0);
 }
 
 TEST_F(ModelRegistryTest, ListsEveryModelWithItsState) {

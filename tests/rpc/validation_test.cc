@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "moescope/base/error.h"
+#include "server/rpc/call_internal.h"
 
 namespace moescope::internal {
 namespace {
@@ -55,6 +56,13 @@ TEST(ValidationTest, TokenOutlivesTheEntryThatItNames) {
 TEST(ValidationTest, ForeignPageTokenIsRefused) {
   EXPECT_EQ(PageOfNames({"a"}, 1, "42").status().message(),
             "page_token: \"42\" is no token of this list");
+}
+
+TEST(HostOfPeerTest, LeavesOutWhatDiffersFromConnectionToConnection) {
+  EXPECT_EQ(HostOfPeer("ipv4:127.0.0.1:50123"), "127.0.0.1");
+  EXPECT_EQ(HostOfPeer("ipv6:[::1]:50123"), "::1");
+  EXPECT_EQ(HostOfPeer("ipv6:%5B2001:db8::7%5D:50123"), "2001:db8::7");
+  EXPECT_EQ(HostOfPeer("unix:/run/moescope.sock"), "unix");
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -22,6 +23,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsSupersetOf;
 
 constexpr absl::string_view kPrompt = "As an open source alternative to";
 
@@ -79,6 +81,13 @@ class ServiceTest : public ::testing::Test {
     AnalysisRequest request;
     request.client = "test";
     request.spec = spec;
+    return request;
+  }
+
+  static ModelJobRequest ModelJob(const std::string& model) {
+    ModelJobRequest request;
+    request.model = model;
+    request.client = "test";
     return request;
   }
 
@@ -253,7 +262,7 @@ TEST_F(ServiceTest, TheSameRequestIdIsTheSameJob) {
 }
 
 TEST_F(ServiceTest, LoadingAModelIsAJob) {
-  const auto job = service_->LoadModel("tiny-deepseek", "test", "");
+  const auto job = service_->LoadModel(ModelJob("tiny-deepseek"));
   ASSERT_TRUE(job.ok()) << job.status();
   EXPECT_EQ(WaitUntilFinished(job->id).state, JobState::kSucceeded);
   EXPECT_EQ(service_->GetModel("tiny-deepseek")->state, "READY");
@@ -277,6 +286,12 @@ TEST_F(ServiceTest, TellsWhatItIs) {
   EXPECT_EQ(info->limits.at("max_tokens"), 50'000);
   EXPECT_GT(info->gemm_gflops, 0.0);
   EXPECT_EQ(info->num_models, 3);
+  EXPECT_EQ(info->limits.at("max_attempts"), 5);
+  EXPECT_EQ(info->limits.at("max_queued_seconds"), 48 * 3600);
+  EXPECT_THAT(info->features,
+              IsSupersetOf({"activation_statistics", "expert_similarity",
+                            "jobs", "routing_trace"}));
+  EXPECT_TRUE(std::is_sorted(info->features.begin(), info->features.end()));
 }
 
 }  // namespace

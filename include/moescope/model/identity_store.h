@@ -38,8 +38,8 @@ class IdentityStore {
   /// Files the roots of `hasher`, which has all leaves of `checkpoint`, and
   /// returns the identity that follows; durable on return.
   /// Errors: FAILED_PRECONDITION (leaves are missing); DATA_LOSS FILE_CHANGED
-  /// (the files are no more what was hashed: nothing is filed); those of
-  /// WriteFileAtomically without a path.
+  /// (the files are no more what was hashed: nothing is filed);
+  /// RESOURCE_EXHAUSTED (disk full), INTERNAL.
   absl::StatusOr<ModelIdentity> Record(const Checkpoint& checkpoint,
                                        const TreeHasher& hasher);
 
@@ -58,5 +58,13 @@ class IdentityStore {
   // By path: a file that changed takes the place of what it was.
   std::map<std::string, Entry> entries_ ABSL_GUARDED_BY(mutex_);
 };
+
+/// Reads all weights again and holds them against what is known of them: the
+/// blob names of a Hugging Face cache (SHA-256 of each file), else the tree
+/// hashes in `store`, which then knows those read now. Progress in bytes.
+/// Errors: DATA_LOSS CONTENT_CHANGED naming file, expected and found hash;
+/// those of HashMissingLeaves and Record.
+absl::Status VerifyWeights(const Checkpoint& checkpoint, IdentityStore& store,
+                           ThreadPool& pool, const RunContext& context);
 
 }  // namespace moescope::model

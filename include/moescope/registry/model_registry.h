@@ -19,6 +19,8 @@
 
 namespace moescope {
 
+class Metrics;
+
 enum class ModelState { kUnloaded, kLoading, kReady, kUnloading, kFailed };
 
 /// "UNLOADED", "LOADING", …
@@ -109,6 +111,8 @@ class ModelRegistry {
     absl::Duration minimum_residence = absl::Seconds(10);
     /// Threads that one load may use.
     int threads = 1;
+    /// Told of loads and evictions; outlives the registry. nullptr: nobody is.
+    Metrics* metrics = nullptr;
   };
 
   /// `clock` must outlive the registry and its handles.
@@ -157,6 +161,10 @@ class ModelRegistry {
   /// What Acquire would do now; loads nothing.
   /// Errors: as OpenCheckpoint.
   absl::StatusOr<LoadEstimate> Estimate(absl::string_view name);
+
+  /// OK when Acquire would be admitted now.
+  /// Errors: as OpenCheckpoint; FAILED_PRECONDITION MODEL_TOO_LARGE as Acquire.
+  absl::Status CheckRoom(absl::string_view name);
 
   RegistryStats stats() const;
 

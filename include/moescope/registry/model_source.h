@@ -11,6 +11,7 @@
 #include "moescope/base/thread_pool.h"
 #include "moescope/model/checkpoint.h"
 #include "moescope/model/discovery.h"
+#include "moescope/model/identity_store.h"
 #include "moescope/model/model.h"
 
 namespace moescope {
@@ -42,8 +43,11 @@ class ModelSource {
 };
 
 /// The folders under `model_root`, loaded onto `device` ("cpu", "cuda:0"; as
-/// model::ResolveDevice returns it).
-std::unique_ptr<ModelSource> MakeFolderModelSource(std::string model_root,
-                                                   std::string device);
+/// model::ResolveDevice returns it). A load reads the weights, so it also files
+/// their content hash in `identities` where that is not known yet; nullptr:
+/// nothing is hashed. `identities` outlives the source.
+std::unique_ptr<ModelSource> MakeFolderModelSource(
+    std::string model_root, std::string device,
+    model::IdentityStore* identities);
 
 }  // namespace moescope

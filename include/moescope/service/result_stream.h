@@ -37,7 +37,8 @@ class ResultStream {
   std::int64_t next_chunk() const;
   /// The next chunk, waiting for it where need be; nullopt after the last.
   /// Errors: the job's own error; CANCELLED, DEADLINE_EXCEEDED of `context`
-  /// (the job goes on); DATA_LOSS; UNAVAILABLE while the server drains.
+  /// (the job goes on); NOT_FOUND RESULT_NOT_FOUND (evicted, or damaged and
+  /// dropped); UNAVAILABLE while the server drains.
   absl::StatusOr<std::optional<spec::Chunk>> Next(const RunContext& context);
 
   /// What is known of the result so far; complete after the last chunk.

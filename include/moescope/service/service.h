@@ -51,6 +51,15 @@ struct PreparedAnalysis {
   bool cached = false;  ///< Whether the answer is there now.
 };
 
+/// A job about one model as a client asks for it.
+struct ModelJobRequest {
+  std::string model;
+  std::string client;
+  std::string request_id;
+  Priority priority = Priority::kInteractive;
+  std::string traceparent;
+};
+
 struct SubmittedAnalysis {
   JobRecord job;
   PreparedAnalysis prepared;
@@ -100,15 +109,18 @@ class Service {
   absl::StatusOr<std::vector<ModelView>> ListModels();
   absl::StatusOr<ModelView> GetModel(absl::string_view name);
   /// A job that makes the model resident.
-  absl::StatusOr<JobRecord> LoadModel(absl::string_view name,
-                                      absl::string_view client,
-                                      absl::string_view request_id);
+  /// Errors also: FAILED_PRECONDITION MODEL_TOO_LARGE, UNAVAILABLE DRAINING.
+  absl::StatusOr<JobRecord> LoadModel(ModelJobRequest request);
+  /// A job that reads the model's weights again and holds them against what is
+  /// known of them; it fails with DATA_LOSS CONTENT_CHANGED.
+  absl::StatusOr<JobRecord> VerifyModel(ModelJobRequest request);
   absl::Status UnloadModel(absl::string_view name);
   absl::StatusOr<EstimateView> EstimateModel(absl::string_view name);
   /// Errors: UNIMPLEMENTED (the tokenizer can't be read: why),
   /// FAILED_PRECONDITION (none), INVALID_ARGUMENT field "text".
   absl::StatusOr<TokenizeView> Tokenize(absl::string_view model,
-                                        absl::string_view text);
+                                        absl::string_view text,
+                                        bool special_tokens = true);
   /// Pieces of ids, for display. Errors: OUT_OF_RANGE field "ids".
   absl::StatusOr<TokenizeView> Detokenize(
       absl::string_view model, const std::vector<std::int32_t>& ids);
@@ -133,6 +145,8 @@ class Service {
   absl::StatusOr<JobPage> ListJobs(const JobFilter& filter,
                                    std::int64_t page_size,
                                    absl::string_view page_token);
+  /// Of all that waits.
+  absl::StatusOr<QueuePlaces> GetQueuePlaces();
   absl::StatusOr<JobRecord> CancelJob(absl::string_view id);
   /// Waits until the job's sequence exceeds `after_sequence` or `timeout` has
   /// passed; returns the record as it is then.

@@ -63,6 +63,16 @@ struct TokenizeView {
   std::vector<std::string> pieces;  ///< One per id, fit for a terminal.
 };
 
+/// Where queued work stands in its lane.
+struct QueuePlace {
+  std::int64_t position = 0;  ///< Pieces of work that go before it.
+  /// Until its end, by the estimates of what goes before and its own; nothing
+  /// new is counted in.
+  double eta_seconds = 0;
+};
+/// By execution.
+using QueuePlaces = std::map<std::string, QueuePlace>;
+
 /// A finished or running answer.
 struct ResultView {
   std::string name;  ///< The key: 64 hex digits.

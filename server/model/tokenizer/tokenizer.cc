@@ -39,7 +39,11 @@ absl::StatusOr<std::optional<std::string>> ReadIfThere(
   absl::StatusOr<std::string> text =
       ReadFile(absl::StrCat(folder, "/", name), kMaxFileBytes);
   if (absl::IsNotFound(text.status())) return std::optional<std::string>();
-  MOESCOPE_RETURN_IF_ERROR(text.status());
+  if (!text.ok()) {
+    // Not the original message: it shows the server's path.
+    return absl::Status(text.status().code(),
+                        absl::StrCat(name, ": unreadable, or too large"));
+  }
   return std::optional<std::string>(*std::move(text));
 }
 
