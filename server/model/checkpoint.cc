@@ -57,9 +57,8 @@ absl::StatusOr<std::shared_ptr<const Checkpoint>> Checkpoint::Open(
   absl::StatusOr<ModelConfig> config = ParseConfig(files.config_text);
   if (!config.ok()) return Annotate(config.status(), "config.json");
   checkpoint->config_ = *std::move(config);
-  MOESCOPE_ASSIGN_OR_RETURN(const internal::Family* family,
-                            internal::FindFamily(
-                                checkpoint->config_.model_type));
+  const internal::Family* const family =
+      internal::FamilyOf(checkpoint->config_);
   auto by_role = std::make_unique<internal::ModelTensors>();
   by_role->layers.resize(
       static_cast<std::size_t>(checkpoint->config_.num_layers));

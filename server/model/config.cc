@@ -93,9 +93,10 @@ absl::StatusOr<ModelConfig> ParseConfig(absl::string_view json_text) {
                             internal::ParseJsonObject(json_text));
   const internal::ConfigReader json(object);
   ModelConfig config;
-  MOESCOPE_ASSIGN_OR_RETURN(config.model_type, json.String("model_type"));
   MOESCOPE_ASSIGN_OR_RETURN(const internal::Family* family,
-                            internal::FindFamily(config.model_type));
+                            internal::FindFamily(json));
+  MOESCOPE_ASSIGN_OR_RETURN(config.model_type,
+                            json.StringOr("model_type", ""));
   config.family = family->name;
   MOESCOPE_RETURN_IF_ERROR(family->parse(json, config));
   return config;

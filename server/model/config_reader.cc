@@ -179,6 +179,13 @@ absl::StatusOr<bool> ConfigReader::BoolOr(absl::string_view key,
   return found->get<bool>();
 }
 
+absl::StatusOr<bool> ConfigReader::TruthOr(absl::string_view key,
+                                           bool fallback) const {
+  const json* found = Find(key);
+  if (found == nullptr || !found->is_number()) return BoolOr(key, fallback);
+  return found->get<double>() != 0;
+}
+
 absl::StatusOr<std::string> ConfigReader::String(absl::string_view key) const {
   const json* found = Find(key);
   if (found == nullptr) return Missing(key);

@@ -60,6 +60,8 @@ class ConfigReader {
   /// Empty when absent.
   absl::StatusOr<std::vector<std::string>> Strings(absl::string_view key) const;
   absl::StatusOr<bool> BoolOr(absl::string_view key, bool fallback) const;
+  /// true, false, or a number, which is true unless 0.
+  absl::StatusOr<bool> TruthOr(absl::string_view key, bool fallback) const;
   absl::StatusOr<std::string> String(absl::string_view key) const;
   absl::StatusOr<std::string> StringOr(absl::string_view key,
                                        absl::string_view fallback) const;

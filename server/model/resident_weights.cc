@@ -33,8 +33,15 @@ std::int64_t Bytes(const ExpertWeights& weights) {
   return bytes;
 }
 
+std::int64_t Bytes(const std::vector<LinearTensors>& maps) {
+  std::int64_t bytes = 0;
+  for (const LinearTensors& map : maps) bytes += Bytes(map);
+  return bytes;
+}
+
 std::int64_t Bytes(const AttentionTensors& a) {
-  return Bytes(a.q) + Bytes(a.k) + Bytes(a.v) + Bytes(a.o) + Bytes(a.q_norm) +
+  return Bytes(a.router) + Bytes(a.inputs) + Bytes(a.outputs) +
+         Bytes(a.mixture_bias) + Bytes(a.q) + Bytes(a.k) + Bytes(a.v) + Bytes(a.o) + Bytes(a.q_norm) +
          Bytes(a.k_norm) + Bytes(a.sinks) + Bytes(a.q_a) + Bytes(a.q_a_norm) +
          Bytes(a.q_b) + Bytes(a.kv_a) + Bytes(a.kv_a_norm) + Bytes(a.kv_b);
 }
@@ -123,6 +130,14 @@ class Loader {
     attention.kv_a = Linear(a.kv_a);
     attention.kv_a_norm = Norm(a.kv_a_norm);
     attention.kv_b = Linear(a.kv_b);
+    attention.router = Linear(a.router);
+    for (const LinearTensors& map : a.inputs) {
+      attention.inputs.push_back(Linear(map));
+    }
+    for (const LinearTensors& map : a.outputs) {
+      attention.outputs.push_back(Linear(map));
+    }
+    attention.mixture_bias = Vector(a.mixture_bias);
     return attention;
   }
 
@@ -184,7 +199,8 @@ absl::StatusOr<ResidentWeights> LoadResidentWeights(
     weights.embeddings = loader.Matrix(*tensors.embeddings);
     weights.final_norm = loader.Norm(tensors.final_norm);
     weights.lm_head = tensors.lm_head_is_embeddings
-                          ? LinearWeights{weights.embeddings, at::Tensor()}
+                          ? LinearWeights{weights.embeddings,
+                                          loader.Vector(tensors.lm_head.bias)}
                           : loader.Linear(tensors.lm_head);
     return absl::OkStatus();
   }));

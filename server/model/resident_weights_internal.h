@@ -52,6 +52,10 @@ struct AttentionWeights {
   LinearWeights kv_a;
   NormWeights kv_a_norm;
   LinearWeights kv_b;
+  LinearWeights router;
+  std::vector<LinearWeights> inputs;
+  std::vector<LinearWeights> outputs;
+  at::Tensor mixture_bias;  // fp32
 };
 
 /// As LayerTensors, with its shapes.

@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 
 #include "server/model/attention_internal.h"
+#include "server/model/mixture_attention_internal.h"
 #include "server/model/self_attention_internal.h"
 
 #include "moescope/base/status_macros.h"
@@ -180,17 +181,25 @@ absl::Status SelfAttention(const PassResources& pass,
     case AttentionKind::kMixture:
       break;
   }
-  return absl::UnimplementedError("attention by a mixture of heads");
+  return MixtureAttention(pass, layer, input, out);
 }
 
 std::int64_t AttentionFloats(const ModelConfig& config) {
   const AttentionConfig& a = config.attention;
   const std::int64_t queries = config.num_heads * config.QueryWidth();
   const std::int64_t values = config.num_heads * config.ValueWidth();
-  return a.kind == AttentionKind::kLatent
-             ? queries + values + a.q_rank + 2 * a.kv_rank + a.rope_dim +
-                   config.num_heads * (a.nope_dim + a.value_dim)
-             : 2 * queries + 2 * config.num_kv_heads * config.head_dim;
+  const std::int64_t keys = config.num_kv_heads * config.head_dim;
+  switch (a.kind) {
+    case AttentionKind::kLatent:
+      return queries + values + a.q_rank + 2 * a.kv_rank + a.rope_dim +
+             config.num_heads * (a.nope_dim + a.value_dim);
+    case AttentionKind::kMixture:
+      return 3 * queries + 2 * keys +
+             config.router.experts_per_token * config.width;
+    case AttentionKind::kGrouped:
+      break;
+  }
+  return 2 * queries + 2 * keys;
 }
 
 }  // namespace moescope::model::internal

@@ -29,11 +29,18 @@ absl::Status Unsupported(const TensorEntry& tensor, absl::string_view allowed) {
 }  // namespace
 
 bool TensorBinder::Has(absl::string_view name) const {
-  return tensors_.find(name) != tensors_.end();
+  return tensors_.find(absl::StrCat(prefix_, name)) != tensors_.end();
+}
+
+TensorBinder TensorBinder::Under(const std::string& prefix) const {
+  TensorBinder binder = *this;
+  binder.prefix_ += prefix;
+  return binder;
 }
 
 absl::StatusOr<const TensorEntry*> TensorBinder::Find(
-    const std::string& name) const {
+    const std::string& short_name) const {
+  const std::string name = prefix_ + short_name;
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) {
     return absl::FailedPreconditionError(absl::StrCat(

@@ -27,6 +27,8 @@ class TensorBinder {
 
   const ModelConfig& config() const { return config_; }
   bool Has(absl::string_view name) const;
+  /// The same tensors, each asked for without the `prefix` of its name.
+  TensorBinder Under(const std::string& prefix) const;
 
   /// Errors: FAILED_PRECONDITION (missing), DATA_LOSS (another shape than
   /// config.json implies), UNIMPLEMENTED (neither BF16, F16 nor F32); each
@@ -59,6 +61,7 @@ class TensorBinder {
 
   const ModelConfig& config_;
   const TensorMap& tensors_;
+  std::string prefix_;
 };
 
 /// `rows` by `cols` elements of `tensor`, row after row, from element `offset`

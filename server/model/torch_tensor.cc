@@ -43,6 +43,7 @@ at::Tensor MakeResident(const void* data, at::IntArrayRef sizes,
   // from_blob wants a mutable pointer; nobody writes through it.
   void* const memory = const_cast<void*>(data);
   if (address % element_bytes != 0) {
+    TORCH_CHECK(strides.back() == 1, "strided elements are not aligned");
     // Row by row into fresh, aligned memory: a typed read here would be
     // undefined behaviour.
     at::Tensor copy = at::empty(sizes, options);
@@ -113,8 +114,9 @@ at::ScalarType ToScalarType(numerics::ElementType type) {
 
 at::Tensor MakeResident(const numerics::MatrixView& view,
                         std::shared_ptr<const void> owner, c10::Device device) {
-  TORCH_CHECK(numerics::IsDense(view), "a matrix is not dense");
-  return MakeResident(view.data, {view.rows, view.cols}, {view.row_stride, 1},
+  TORCH_CHECK(!numerics::IsQuantised(view.type), "a matrix is quantised");
+  return MakeResident(view.data, {view.rows, view.cols},
+                      {view.row_stride, view.col_stride},
                       ToScalarType(view.type), std::move(owner), device);
 }
 

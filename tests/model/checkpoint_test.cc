@@ -73,7 +73,10 @@ INSTANTIATE_TEST_SUITE_P(
                       "fixtures/olmoe", "fixtures/qwen2_moe",
                       "fixtures/qwen3_moe", "fixtures/qwen3_moe_fused",
                       "fixtures/qwen3_moe_sparse_step", "fixtures/llama",
-                      "fixtures/mistral", "models/tiny-mixtral",
+                      "fixtures/mistral", "fixtures/phimoe", "fixtures/gpt_oss",
+                      "fixtures/gpt_oss_mxfp4", "fixtures/llama4_text",
+                      "fixtures/llama4_text_nested", "fixtures/dbrx",
+                      "fixtures/jetmoe", "fixtures/grok1", "models/tiny-mixtral",
                       "models/tiny-deepseek", "models/tiny-mistral"));
 
 TEST(CheckpointTest, HandsOutExpertsInPlace) {

@@ -2,6 +2,7 @@
 
 #include <ostream>
 #include <string>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -320,7 +321,9 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values("mixtral", "mixtral_bf16", "mixtral_fp16", "mixtral_swa",
                       "deepseek_v2", "deepseek_v2_lite", "deepseek_v3",
                       "deepseek_v3_negbias", "deepseek_v3_fp8", "olmoe", "qwen2_moe", "qwen3_moe",
-                      "qwen3_moe_sparse_step", "llama", "mistral"));
+                      "qwen3_moe_sparse_step", "llama", "mistral",
+                      "phimoe", "gpt_oss", "gpt_oss_mxfp4", "llama4_text",
+                      "dbrx", "jetmoe"));
 
 TEST(ConfigTest, UnknownRopeScalingForbidsForwardPassesAlone) {
   const auto old_form =
@@ -390,8 +393,8 @@ INSTANTIATE_TEST_SUITE_P(
                       kDataLoss, "model_type: missing"},
         RefusedConfig{"UnknownModelType", "mixtral",
                       R"({"model_type": "gpt2"})", kUnimplemented,
-                      "model_type: \"gpt2\" is not supported (known: deepseek, "
-                      "deepseek_v2, deepseek_v3, "},
+                      "model_type: \"gpt2\" is not supported (known: dbrx, "
+                      "deepseek, deepseek_v2, deepseek_v3, "},
         RefusedConfig{"NoWidth", "mixtral", R"({"hidden_size": null})",
                       kDataLoss, "hidden_size: missing"},
         RefusedConfig{"TextWidth", "mixtral", R"({"hidden_size": "40"})",
@@ -558,10 +561,11 @@ TEST(ConfigTest, ReadsTheBlocksOfFloat8) {
 }
 
 TEST(ConfigTest, KnowsItsModelTypes) {
-  EXPECT_THAT(KnownModelTypes(), ElementsAre("deepseek", "deepseek_v2", "deepseek_v3",
-                                             "llama", "mistral", "mixtral",
-                                             "olmoe", "qwen2_moe",
-                                             "qwen3_moe"));
+  EXPECT_THAT(KnownModelTypes(),
+              ElementsAre("dbrx", "deepseek", "deepseek_v2", "deepseek_v3",
+                          "gpt_oss", "grok-1", "grok1", "jetmoe", "llama",
+                          "llama4", "llama4_text", "mistral", "mixtral",
+                          "olmoe", "phimoe", "qwen2_moe", "qwen3_moe"));
 }
 
 TEST(ConfigTest, NamesProjections) {

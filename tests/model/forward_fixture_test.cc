@@ -84,6 +84,13 @@ constexpr Fixture kFixtures[] = {
     {"qwen3_moe_sparse_step", "qwen3_moe_sparse_step", 25},
     {"mistral", "mistral", 7},
     {"llama", "mistral", 7},
+    {"phimoe", "phimoe", 19},
+    {"gpt_oss", "gpt_oss", 19},
+    {"llama4_text", "llama4_text", 27},
+    {"llama4_text_nested", "llama4_text", 27},
+    {"dbrx", "dbrx", 19},
+    {"jetmoe", "jetmoe", 19},
+    {"grok1", "grok1", 19},
 };
 
 INSTANTIATE_TEST_SUITE_P(AllFamilies, ForwardFixtureTest,
@@ -118,6 +125,53 @@ void WriteFirstPort(const ScratchFolder& folder) {
   folder.Write("config.json",
                absl::StrReplaceAll(ReadBytes(source + "config.json"),
                                    {{"\"mixtral\"", "\"mistral\""}}));
+}
+
+// The grok1 fixture under the names of its other public conversion.
+void WriteOtherGrok1(const ScratchFolder& folder) {
+  const std::string source = TestData("fixtures/grok1/");
+  const std::string bytes = ReadBytes(source + "model.safetensors");
+  std::uint64_t length = 0;
+  std::memcpy(&length, bytes.data(), sizeof length);
+  const std::string header = absl::StrReplaceAll(
+      bytes.substr(8, length),
+      {{"model.embed_tokens.", "transformer.in_out_embed."},
+       {"model.norm.scale", "transformer.rms_norm.weight"},
+       {"model.layers.", "transformer.decoder_layer."},
+       {".attn.q_proj.", ".multi_head_attention.query."},
+       {".attn.k_proj.", ".multi_head_attention.key."},
+       {".attn.v_proj.", ".multi_head_attention.value."},
+       {".attn.o_proj.", ".multi_head_attention.linear."},
+       {".pre_attn_norm.scale", ".rms_norm.weight"},
+       {".post_attn_norm.scale", ".rms_norm_1.weight"},
+       {".pre_moe_norm.scale", ".rms_norm_2.weight"},
+       {".post_moe_norm.scale", ".rms_norm_3.weight"},
+       {".moe_block.gate.", ".router."},
+       {".moe_block.experts.", ".moe."}});
+  folder.Write("model.safetensors",
+               SafetensorsBytes(header, bytes.substr(8 + length)));
+  folder.Write("config.json",
+               absl::StrReplaceAll(
+                   ReadBytes(source + "config.json"),
+                   {{"Grok1ModelForCausalLM", "GrokForCausalLM"}}));
+}
+
+TEST(ForwardFixturesTest, BothConversionsOfGrok1GiveTheSameValues) {
+  const ScratchFolder folder;
+  WriteOtherGrok1(folder);
+  const auto reference =
+      ReadReference(TestData("fixtures/grok1/reference.safetensors"), "");
+
+  const auto model = LoadModel(folder.path());
+
+  EXPECT_EQ(model->checkpoint().config().family, "grok1");
+  int compared = 0;
+  EXPECT_EQ(CompareToReference(reference,
+                               RunForward(*model, IdsOf(reference),
+                                          RequestAll(*model), 2),
+                               Bound::kFixtures, &compared),
+            "");
+  EXPECT_EQ(compared, 19);
 }
 
 TEST(ForwardFixturesTest, TheFirstPortOfMixtralRoutesAlike) {

@@ -135,7 +135,7 @@ struct LayerConfig {
 /// against the tensors when the checkpoint is opened.
 struct ModelConfig {
   std::string family;      ///< Row of the family table: "mixtral".
-  std::string model_type;  ///< As in config.json.
+  std::string model_type;  ///< As in config.json; empty without one.
   std::int64_t num_layers = 0;
   std::int64_t width = 0;  ///< D
   std::int64_t vocab_size = 0;
@@ -153,6 +153,8 @@ struct ModelConfig {
   /// Whether q, k and v, and the output projection have biases on disk.
   bool qkv_bias = false;
   bool output_bias = false;
+  bool norm_bias = false;  ///< Whether norms have biases on disk.
+  bool head_bias = false;  ///< Whether the head has one.
   bool tied_embeddings = false;
   double embedding_scale = 1.0;  ///< Factor on embeddings (Grok-1).
   double logit_scale = 1.0;      ///< Factor on logits (Grok-1).

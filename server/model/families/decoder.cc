@@ -31,8 +31,11 @@ absl::Status RefuseUnsupported(const ConfigReader& json) {
 
 absl::Status ParseHeads(const ConfigReader& json,
                         const DecoderDefaults& defaults, ModelConfig& config) {
-  MOESCOPE_ASSIGN_OR_RETURN(config.num_heads,
-                            json.Integer("num_attention_heads", kHeadRange));
+  config.num_heads = defaults.num_heads;
+  if (config.num_heads == 0) {
+    MOESCOPE_ASSIGN_OR_RETURN(config.num_heads,
+                              json.Integer("num_attention_heads", kHeadRange));
+  }
   const std::int64_t kv_fallback =
       defaults.num_kv_heads == 0 ? config.num_heads : defaults.num_kv_heads;
   MOESCOPE_ASSIGN_OR_RETURN(
@@ -155,7 +158,9 @@ absl::Status ParseDecoder(const ConfigReader& json,
                           ModelConfig& config) {
   MOESCOPE_RETURN_IF_ERROR(
       ParseQuantisation(json, defaults.quantisations, config));
-  MOESCOPE_RETURN_IF_ERROR(RefuseUnsupported(json));
+  if (!defaults.own_activation) {
+    MOESCOPE_RETURN_IF_ERROR(RefuseUnsupported(json));
+  }
   MOESCOPE_ASSIGN_OR_RETURN(config.num_layers,
                             json.Integer("num_hidden_layers", kLayerRange));
   MOESCOPE_ASSIGN_OR_RETURN(config.width,
@@ -166,8 +171,11 @@ absl::Status ParseDecoder(const ConfigReader& json,
       config.max_positions,
       json.Integer("max_position_embeddings", kPositionRange));
   MOESCOPE_RETURN_IF_ERROR(ParseHeads(json, defaults, config));
-  MOESCOPE_ASSIGN_OR_RETURN(config.norm_epsilon,
-                            json.PositiveReal("rms_norm_eps"));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      config.norm_epsilon,
+      defaults.norm_epsilon == 0
+          ? json.PositiveReal("rms_norm_eps")
+          : json.PositiveRealOr("rms_norm_eps", defaults.norm_epsilon));
   RopeBase rope;
   rope.theta = defaults.rope_theta;
   rope.head_dim =
@@ -186,7 +194,8 @@ absl::Status ParseDecoder(const ConfigReader& json,
   MOESCOPE_RETURN_IF_ERROR(ParseWindow(json, defaults, layer));
   config.layers.assign(static_cast<std::size_t>(config.num_layers), layer);
   MOESCOPE_ASSIGN_OR_RETURN(config.tied_embeddings,
-                            json.BoolOr("tie_word_embeddings", false));
+                            json.BoolOr("tie_word_embeddings",
+                                        defaults.tied_embeddings));
   config.activation = Activation::kSilu;
   return absl::OkStatus();
 }
@@ -233,30 +242,55 @@ std::string LayerPrefix(std::int64_t layer) {
   return absl::StrCat("model.layers.", layer, ".");
 }
 
-absl::Status BindDecoder(const TensorBinder& binder, ModelTensors& tensors) {
+absl::Status BindEnds(const TensorBinder& binder, const EndNames& names,
+                      ModelTensors& tensors) {
   const ModelConfig& config = binder.config();
+  const std::string embeddings = absl::StrCat(names.embeddings, ".weight");
+  const std::string head = names.head;
   MOESCOPE_ASSIGN_OR_RETURN(
-      tensors.embeddings, binder.Require("model.embed_tokens.weight",
-                                         {config.vocab_size, config.width}));
-  MOESCOPE_ASSIGN_OR_RETURN(
-      tensors.final_norm.weight,
-      binder.Require("model.norm.weight", {config.width}));
+      tensors.embeddings,
+      binder.Require(embeddings, {config.vocab_size, config.width}));
+  MOESCOPE_ASSIGN_OR_RETURN(tensors.final_norm,
+                            BindNorm(binder, names.norm, names.norm_suffix));
   tensors.lm_head_is_embeddings = config.tied_embeddings;
   MOESCOPE_ASSIGN_OR_RETURN(
       tensors.lm_head.weight,
-      binder.RequireMatrix(config.tied_embeddings ? "model.embed_tokens.weight"
-                                                  : "lm_head.weight",
-                           config.vocab_size, config.width));
+      binder.RequireMatrix(
+          config.tied_embeddings ? embeddings : head + ".weight",
+          config.vocab_size, config.width));
+  if (config.head_bias) {
+    MOESCOPE_ASSIGN_OR_RETURN(
+        tensors.lm_head.bias,
+        binder.Require(head + ".bias", {config.vocab_size}));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<NormTensors> BindNorm(const TensorBinder& binder,
+                                     const std::string& name,
+                                     const char* suffix) {
+  const ModelConfig& config = binder.config();
+  NormTensors norm;
+  MOESCOPE_ASSIGN_OR_RETURN(norm.weight,
+                            binder.Require(name + suffix, {config.width}));
+  if (config.norm_bias) {
+    MOESCOPE_ASSIGN_OR_RETURN(norm.bias,
+                              binder.Require(name + ".bias", {config.width}));
+  }
+  return norm;
+}
+
+absl::Status BindDecoder(const TensorBinder& binder, ModelTensors& tensors) {
+  const ModelConfig& config = binder.config();
+  MOESCOPE_RETURN_IF_ERROR(BindEnds(binder, kLlamaEnds, tensors));
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
     LayerTensors& layer = tensors.layers[static_cast<std::size_t>(i)];
     const std::string prefix = LayerPrefix(i);
+    MOESCOPE_ASSIGN_OR_RETURN(layer.input_norm,
+                              BindNorm(binder, prefix + "input_layernorm"));
     MOESCOPE_ASSIGN_OR_RETURN(
-        layer.input_norm.weight,
-        binder.Require(prefix + "input_layernorm.weight", {config.width}));
-    MOESCOPE_ASSIGN_OR_RETURN(
-        layer.post_attention_norm.weight,
-        binder.Require(prefix + "post_attention_layernorm.weight",
-                       {config.width}));
+        layer.post_attention_norm,
+        BindNorm(binder, prefix + "post_attention_layernorm"));
     MOESCOPE_RETURN_IF_ERROR(
         BindAttention(binder, prefix + "self_attn.", layer.attention));
   }

@@ -34,8 +34,16 @@ struct DecoderDefaults {
   std::int64_t head_dim = 0;
   /// Width that rotary positions are for; 0: a whole head.
   std::int64_t rope_dim = 0;
+  /// Number of query heads as the family's own keys have it; 0:
+  /// `num_attention_heads`.
+  std::int64_t num_heads = 0;
   /// 0: as many as query heads.
   std::int64_t num_kv_heads = 0;
+  bool tied_embeddings = false;
+  /// 0: the key must be there.
+  double norm_epsilon = 0;
+  /// The family's activation is not config.json's to choose.
+  bool own_activation = false;
   /// Where the key is absent; null always means none.
   std::optional<std::int64_t> sliding_window;
   /// The key counts only beside `use_sliding_window` true (Qwen).
@@ -68,6 +76,26 @@ absl::Status ParseSoftmaxExperts(const ConfigReader& json, ModelConfig& config);
 
 /// Embeddings, head, norms and attention of all layers, under Llama's names.
 absl::Status BindDecoder(const TensorBinder& binder, ModelTensors& tensors);
+
+/// What the tensors before and after the layers are called.
+struct EndNames {
+  const char* embeddings;
+  const char* norm;
+  const char* head;
+  const char* norm_suffix = ".weight";
+};
+inline constexpr EndNames kLlamaEnds = {"model.embed_tokens", "model.norm",
+                                        "lm_head"};
+
+/// Embeddings, final norm and head; a tied head needs no tensor of its own.
+absl::Status BindEnds(const TensorBinder& binder, const EndNames& names,
+                      ModelTensors& tensors);
+
+/// The norm [D] `name` + `suffix`, with `name` + ".bias" if the config has
+/// norm_bias.
+absl::StatusOr<NormTensors> BindNorm(const TensorBinder& binder,
+                                     const std::string& name,
+                                     const char* suffix = ".weight");
 
 /// "model.layers.3."
 std::string LayerPrefix(std::int64_t layer);

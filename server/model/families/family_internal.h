@@ -32,6 +32,9 @@ struct Family {
                               ModelTensors& tensors);
   /// Finds the rest, which a forward pass needs too. Errors: likewise.
   absl::Status (*bind_rest)(const TensorBinder& binder, ModelTensors& tensors);
+  /// Entries of config.json's `architectures` that mean this family where there
+  /// is no model_type.
+  std::vector<std::string> architectures = {};
 };
 
 /// Keeps an UNIMPLEMENTED `status` of what a forward pass alone needs in
@@ -43,5 +46,14 @@ absl::Span<const Family> Families();
 
 /// The row for `model_type`. Errors: UNIMPLEMENTED listing the known types.
 absl::StatusOr<const Family*> FindFamily(absl::string_view model_type);
+
+/// The row for a config.json: by model_type, else by architectures.
+/// Errors: DATA_LOSS (neither says it); UNIMPLEMENTED (unknown model_type).
+absl::StatusOr<const Family*> FindFamily(const ConfigReader& json);
+
+/// The row that read `config`: that of its model_type, which may have called
+/// it by another row's name, else the one of that name. nullptr when no row
+/// did.
+const Family* FamilyOf(const ModelConfig& config);
 
 }  // namespace moescope::model::internal

@@ -4,32 +4,45 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "moescope/base/status_macros.h"
 #include "server/model/families/family_internal.h"
 #include "server/model/quote_name_internal.h"
 
 namespace moescope::model {
 namespace internal {
 
+Family DbrxFamily();
 Family DeepseekFamily();
 Family DeepseekV2Family();
 Family DeepseekV3Family();
+Family GptOssFamily();
+Family Grok1Family();
+Family JetmoeFamily();
+Family Llama4Family();
 Family LlamaFamily();
 Family MistralFamily();
 Family MixtralFamily();
 Family OlmoeFamily();
+Family PhimoeFamily();
 Family Qwen2MoeFamily();
 Family Qwen3MoeFamily();
 
 absl::Span<const Family> Families() {
   // Never destroyed: other threads may still look while the process exits.
   static const auto* const kFamilies = new std::vector<Family>{
+      DbrxFamily(),
       DeepseekFamily(),
       DeepseekV2Family(),
       DeepseekV3Family(),
+      GptOssFamily(),
+      Grok1Family(),
+      JetmoeFamily(),
+      Llama4Family(),
       LlamaFamily(),
       MistralFamily(),
       MixtralFamily(),
       OlmoeFamily(),
+      PhimoeFamily(),
       Qwen2MoeFamily(),
       Qwen3MoeFamily(),
   };
@@ -51,6 +64,36 @@ absl::StatusOr<const Family*> FindFamily(absl::string_view model_type) {
   return absl::UnimplementedError(absl::StrCat(
       "model_type: ", QuoteName(model_type), " is not supported (known: ",
       absl::StrJoin(KnownModelTypes(), ", "), ")"));
+}
+
+absl::StatusOr<const Family*> FindFamily(const ConfigReader& json) {
+  if (json.Has("model_type") || !json.Has("architectures")) {
+    MOESCOPE_ASSIGN_OR_RETURN(const std::string model_type,
+                              json.String("model_type"));
+    return FindFamily(model_type);
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(const std::vector<std::string> architectures,
+                            json.Strings("architectures"));
+  for (const std::string& architecture : architectures) {
+    for (const Family& family : Families()) {
+      if (std::count(family.architectures.begin(), family.architectures.end(),
+                     architecture) > 0) {
+        return &family;
+      }
+    }
+  }
+  return absl::DataLossError(absl::StrCat(
+      "model_type: missing, and architectures ",
+      QuoteName(absl::StrJoin(architectures, ", ")), " names no family"));
+}
+
+const Family* FamilyOf(const ModelConfig& config) {
+  const auto typed = FindFamily(config.model_type);
+  if (typed.ok()) return *typed;
+  for (const Family& family : Families()) {
+    if (family.name == config.family) return &family;
+  }
+  return nullptr;
 }
 
 }  // namespace internal

@@ -1,0 +1,151 @@
+#include <string>
+
+#include "absl/strings/str_cat.h"
+
+#include "moescope/base/status_macros.h"
+#include "server/model/families/decoder_internal.h"
+#include "server/model/families/stacked_experts_internal.h"
+#include "server/model/quote_name_internal.h"
+
+// JetMoE 8B (transformers 5.23, modeling_jetmoe.py; arXiv 2404.07413): two
+// routers per layer. That of the feed-forward part chooses K of E blocks; that
+// of the attention chooses K of E groups of query heads (and their output
+// maps), one head of each group per key/value head. Both take the softmax over
+// the chosen logits.
+
+namespace moescope::model::internal {
+namespace {
+
+// The class never hands its layers' norms the config's epsilon.
+constexpr double kLayerNormEpsilon = 1e-6;
+
+absl::Status ParseActivation(const ConfigReader& json, ModelConfig& config) {
+  MOESCOPE_ASSIGN_OR_RETURN(const std::string name,
+                            json.StringOr("activation_function", "silu"));
+  if (name == "silu") return absl::OkStatus();
+  if (name != "gelu") {
+    return absl::UnimplementedError(absl::StrCat(
+        "activation_function: ", QuoteName(name),
+        " is not supported (silu, gelu are)"));
+  }
+  config.activation = Activation::kGelu;
+  return absl::OkStatus();
+}
+
+absl::Status ParseJetmoe(const ConfigReader& json, ModelConfig& config) {
+  MOESCOPE_ASSIGN_OR_RETURN(config.num_experts,
+                            json.Integer("num_local_experts", kExpertRange));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      config.router.experts_per_token,
+      json.Integer("num_experts_per_tok", {1, config.num_experts}));
+  MOESCOPE_ASSIGN_OR_RETURN(const std::int64_t kv_heads,
+                            json.Integer("num_key_value_heads", kHeadRange));
+  DecoderDefaults defaults;
+  defaults.num_heads = kv_heads * config.router.experts_per_token;
+  MOESCOPE_ASSIGN_OR_RETURN(defaults.head_dim,
+                            json.Integer("kv_channels", kWidthRange));
+  defaults.tied_embeddings = true;
+  defaults.own_activation = true;
+  MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, defaults, config));
+  MOESCOPE_RETURN_IF_ERROR(ParseActivation(json, config));
+  config.final_norm_epsilon = config.norm_epsilon;
+  config.norm_epsilon = kLayerNormEpsilon;
+  config.attention.kind = AttentionKind::kMixture;
+  config.router.rule = "topk_softmax";
+  MOESCOPE_ASSIGN_OR_RETURN(
+      config.expert_width,
+      json.Integer("intermediate_size", kFeedForwardRange));
+  for (LayerConfig& layer : config.layers) {
+    layer.is_moe = true;
+    layer.sliding_window = std::nullopt;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BindJetmoeBlocks(const TensorBinder& binder,
+                              ModelTensors& tensors) {
+  const ModelConfig& config = binder.config();
+  for (std::int64_t i = 0; i < config.num_layers; ++i) {
+    LayerTensors& layer = tensors.layers[static_cast<std::size_t>(i)];
+    const std::string block = LayerPrefix(i) + "mlp.";
+    MOESCOPE_ASSIGN_OR_RETURN(
+        layer.router,
+        binder.RequireLinear(block + "router.layer", config.num_experts,
+                             config.width, /*has_bias=*/false));
+    MOESCOPE_ASSIGN_OR_RETURN(
+        layer.experts,
+        BindFusedExperts(binder, block + "input_linear.weight",
+                         block + "output_linear.weight"));
+    MOESCOPE_ASSIGN_OR_RETURN(layer.block_bias,
+                              binder.Require(block + "bias", {config.width}));
+  }
+  return absl::OkStatus();
+}
+
+// The maps of all experts of the attention into, or out of, their heads.
+absl::StatusOr<std::vector<LinearTensors>> BindMaps(const TensorBinder& binder,
+                                                    const std::string& name,
+                                                    std::int64_t rows,
+                                                    std::int64_t cols) {
+  const std::int64_t experts = binder.config().num_experts;
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const std::vector<numerics::MatrixView> views,
+      BindStack(binder, {name, {experts, rows, cols}, 0, rows * cols, cols},
+                rows, cols));
+  std::vector<LinearTensors> maps(views.size());
+  for (std::size_t e = 0; e < views.size(); ++e) maps[e].weight = views[e];
+  return maps;
+}
+
+absl::Status BindAttention(const TensorBinder& binder,
+                           const std::string& prefix,
+                           AttentionTensors& attention) {
+  const ModelConfig& config = binder.config();
+  const std::int64_t keys = config.num_kv_heads * config.head_dim;
+  const std::string experts = prefix + "experts.";
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const TensorEntry* fused,
+      binder.Require(prefix + "kv_proj.weight", {2 * keys, config.width}));
+  attention.k.weight = ViewRows(*fused, 0, keys, config.width);
+  attention.v.weight =
+      ViewRows(*fused, keys * config.width, keys, config.width);
+  MOESCOPE_ASSIGN_OR_RETURN(
+      attention.router,
+      binder.RequireLinear(experts + "router.layer", config.num_experts,
+                           config.width, /*has_bias=*/false));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      attention.inputs, BindMaps(binder, experts + "input_linear.weight", keys,
+                                 config.width));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      attention.outputs, BindMaps(binder, experts + "output_linear.weight",
+                                  config.width, keys));
+  MOESCOPE_ASSIGN_OR_RETURN(attention.mixture_bias,
+                            binder.Require(experts + "bias", {config.width}));
+  return absl::OkStatus();
+}
+
+absl::Status BindJetmoeRest(const TensorBinder& binder, ModelTensors& tensors) {
+  const ModelConfig& config = binder.config();
+  MOESCOPE_RETURN_IF_ERROR(BindEnds(binder, kLlamaEnds, tensors));
+  for (std::int64_t i = 0; i < config.num_layers; ++i) {
+    LayerTensors& layer = tensors.layers[static_cast<std::size_t>(i)];
+    const std::string prefix = LayerPrefix(i);
+    MOESCOPE_ASSIGN_OR_RETURN(layer.input_norm,
+                              BindNorm(binder, prefix + "input_layernorm"));
+    MOESCOPE_ASSIGN_OR_RETURN(
+        layer.post_attention_norm,
+        BindNorm(binder, prefix + "post_attention_layernorm"));
+    MOESCOPE_RETURN_IF_ERROR(
+        BindAttention(binder, prefix + "self_attention.", layer.attention));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Family JetmoeFamily() {
+  return {"jetmoe", {"jetmoe"}, &ParseJetmoe, &BindJetmoeBlocks,
+          &BindJetmoeRest};
+}
+
+}  // namespace moescope::model::internal

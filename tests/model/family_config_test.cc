@@ -1,0 +1,143 @@
+// Keys and defaults of single families.
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "moescope/model/config.h"
+#include "tests/model/scratch_folder.h"
+
+namespace moescope::model {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+std::string Testdata(const std::string& name) {
+  return ReadBytes(MOESCOPE_SOURCE_DIR "/tests/testdata/" + name);
+}
+
+// The config.json of fixture `name` with `patch` merged into it (RFC 7386:
+// null removes a key).
+absl::StatusOr<ModelConfig> ParsePatched(const std::string& name,
+                                         const char* patch) {
+  json config = json::parse(Testdata("fixtures/" + name + "/config.json"));
+  config.merge_patch(json::parse(patch));
+  return ParseConfig(config.dump());
+}
+
+std::string Message(const absl::StatusOr<ModelConfig>& config) {
+  return std::string(config.status().message());
+}
+
+// What a family's router is said to do, and its layers.
+struct Described {
+  const char* fixture;
+  const char* router;
+  std::vector<std::int64_t> moe_layers;
+};
+
+void PrintTo(const Described& row, std::ostream* out) { *out << row.fixture; }
+
+class DescribedTest : public ::testing::TestWithParam<Described> {};
+
+TEST_P(DescribedTest, SaysHowTheFamilyRoutes) {
+  const auto config = ParseConfig(Testdata(
+      std::string("fixtures/") + GetParam().fixture + "/config.json"));
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(config->forward_status.ok()) << config->forward_status;
+  EXPECT_EQ(DescribeRouter(*config), GetParam().router);
+  EXPECT_EQ(config->MoeLayers(), GetParam().moe_layers);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Families, DescribedTest,
+    ::testing::Values(
+        Described{"phimoe",
+                  "sparsemixer over 8, two picks, each weighted by the softmax "
+                  "over the logits within 0.4 of it, not renormalised",
+                  {0, 1}},
+        Described{"gpt_oss",
+                  "top-3 of 8 logits, softmax over the chosen",
+                  {0, 1}},
+        Described{"llama4_text",
+                  "top-1 of 8 logits, sigmoid of each; the weight multiplies "
+                  "the expert's input",
+                  {1, 3}},
+        Described{"llama4_text_nested",
+                  "top-1 of 8 logits, sigmoid of each; the weight multiplies "
+                  "the expert's input",
+                  {1, 3}},
+        Described{"dbrx", "softmax over 8, top-3, renormalised", {0, 1}},
+        Described{"jetmoe",
+                  "top-2 of 8 logits, softmax over the chosen",
+                  {0, 1}},
+        Described{"grok1", "softmax over 8, top-2, not renormalised", {0, 1}}),
+    [](const ::testing::TestParamInfo<Described>& row) {
+      return std::string(row.param.fixture);
+    });
+
+TEST(FamilyConfigTest, LlamaFoursLayersFollowTheirDefaults) {
+  const auto config = ParsePatched(
+      "llama4_text", R"({"no_rope_layers": null, "num_hidden_layers": 8,
+          "interleave_moe_layer_step": 1, "attention_chunk_size": null,
+          "attn_temperature_tuning": 4})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(config->layers[2].rotates);
+  EXPECT_FALSE(config->layers[3].rotates);
+  EXPECT_FALSE(config->layers[7].rotates);
+  EXPECT_EQ(config->layers[2].attention_chunk, 8192);
+  EXPECT_EQ(config->layers[3].attention_chunk, std::nullopt);
+  EXPECT_EQ(config->MoeLayers().size(), 8U);
+  EXPECT_EQ(config->attention.temperature_scale, 0.1);
+}
+
+TEST(FamilyConfigTest, GptOssWindowsAlternateByDefault) {
+  const auto config = ParsePatched(
+      "gpt_oss", R"({"layer_types": null, "sliding_window": null,
+          "attention_bias": null, "num_hidden_layers": 3})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->layers[0].sliding_window, 128);
+  EXPECT_EQ(config->layers[1].sliding_window, std::nullopt);
+  EXPECT_EQ(config->layers[2].sliding_window, 128);
+  EXPECT_TRUE(config->qkv_bias);
+  EXPECT_EQ(config->swiglu_alpha, 1.702);
+}
+
+TEST(FamilyConfigTest, PhimoePicksTwoWhateverTheConfigSays) {
+  const auto config = ParsePatched("phimoe", R"({"num_experts_per_tok": 4})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->router.experts_per_token, 2);
+}
+
+TEST(FamilyConfigTest, DbrxRopeBaseIsThatOfItsAttention) {
+  const auto config = ParsePatched(
+      "dbrx", R"({"rope_parameters": {"rope_theta": 10000.0}})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->rope.theta, 500.0);
+  EXPECT_EQ(config->attention.clip_qkv, 1.0);
+}
+
+TEST(FamilyConfigTest, GrokIsKnownByItsArchitecture) {
+  const auto config = ParseConfig(Testdata("fixtures/grok1/config.json"));
+  const auto other =
+      ParsePatched("grok1", R"({"architectures": ["GPT2LMHeadModel"]})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->family, "grok1");
+  EXPECT_EQ(config->model_type, "");
+  EXPECT_EQ(config->attention.score_cap, 30.0);
+  EXPECT_EQ(other.status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(Message(other), HasSubstr("GPT2LMHeadModel"));
+}
+
+}  // namespace
+}  // namespace moescope::model
