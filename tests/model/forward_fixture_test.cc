@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "server/model/families/family_internal.h"
 #include "tests/model/forward_testing.h"
@@ -46,6 +47,10 @@ std::string CompareFixture(const Fixture& fixture, const std::string& file,
       LoadTestModel("fixtures/" + std::string(fixture.checkpoint));
   const auto shown =
       RunForward(*model, IdsOf(reference), RequestAll(*model), 2);
+  // For the table of families; --gtest_output=xml shows it.
+  testing::Test::RecordProperty(
+      "worst_logit_error",
+      absl::StrCat(WorstRowError(reference.at("logits"), shown.at("logits"))));
   return CompareToReference(reference, shown, Bound::kFixtures, compared);
 }
 

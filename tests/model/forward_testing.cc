@@ -269,4 +269,10 @@ std::string CompareToReference(
   return "";
 }
 
+float WorstRowError(const at::Tensor& expected, const at::Tensor& actual) {
+  return ((actual - expected).abs().amax(-1) / expected.abs().amax(-1))
+      .max()
+      .item<float>();
+}
+
 }  // namespace moescope::model

@@ -98,4 +98,8 @@ std::string CompareToReference(
     const std::map<std::string, at::Tensor>& actual, Bound bound,
     int* compared);
 
+/// The largest |actual - expected| of a row, divided by the row's largest
+/// |expected|; the worst row of [rows, n].
+float WorstRowError(const at::Tensor& expected, const at::Tensor& actual);
+
 }  // namespace moescope::model
