@@ -9,17 +9,10 @@
 #include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/numerics/widen_rows.h"
+#include "server/numerics/gram_kernels_internal.h"
 
 namespace moescope::numerics {
 namespace {
-
-double Dot(const double* a, const double* b, std::int64_t n) {
-  double sum = 0;
-  for (std::int64_t i = 0; i < n; ++i) {
-    sum += a[i] * b[i];
-  }
-  return sum;
-}
 
 double CosineFromProducts(double ab, double aa, double bb) {
   if (!std::isfinite(aa) || !std::isfinite(bb)) {
@@ -65,14 +58,7 @@ absl::StatusOr<std::vector<double>> RowCosines(absl::Span<const double> rows,
                                      num_rows, " x ", num_cols));
   }
   std::vector<double> gram(static_cast<std::size_t>(num_rows * num_rows));
-  for (std::int64_t i = 0; i < num_rows; ++i) {
-    for (std::int64_t j = 0; j <= i; ++j) {
-      const double product =
-          Dot(rows.data() + i * num_cols, rows.data() + j * num_cols, num_cols);
-      gram[static_cast<std::size_t>(i * num_rows + j)] = product;
-      gram[static_cast<std::size_t>(j * num_rows + i)] = product;
-    }
-  }
+  internal::DotRows(rows.data(), num_rows, num_cols, gram.data());
   return CosinesFromGram(gram, num_rows);
 }
 

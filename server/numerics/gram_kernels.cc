@@ -150,6 +150,49 @@ void AddGramBlock(const float* const* runs, std::int64_t size,
   }
 }
 
+// Products of one row with kTile rows, all in fp64.
+HWY_INLINE void DotTile(const double* left, const double* const* right,
+                        std::int64_t count, double* out) {
+  const hn::ScalableTag<double> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  hn::Vec<decltype(d)> sums[kTile];
+  for (auto& sum : sums) {
+    sum = hn::Zero(d);
+  }
+  std::int64_t t = 0;
+  for (; t + lanes <= count; t += lanes) {
+    const auto x = hn::LoadU(d, left + t);
+    for (std::int64_t q = 0; q < kTile; ++q) {
+      sums[q] = hn::MulAdd(x, hn::LoadU(d, right[q] + t), sums[q]);
+    }
+  }
+  for (std::int64_t q = 0; q < kTile; ++q) {
+    double sum = hn::GetLane(hn::SumOfLanes(d, sums[q]));
+    for (std::int64_t i = t; i < count; ++i) {
+      sum += left[i] * right[q][i];
+    }
+    out[q] = sum;
+  }
+}
+
+void DotRows(const double* rows, std::int64_t size, std::int64_t count,
+             double* gram) {
+  for (std::int64_t i = 0; i < size; ++i) {
+    for (std::int64_t j = 0; j <= i; j += kTile) {
+      const double* right[kTile];
+      double products[kTile];
+      for (std::int64_t q = 0; q < kTile; ++q) {
+        right[q] = rows + std::min(j + q, i) * count;
+      }
+      DotTile(rows + i * count, right, count, products);
+      for (std::int64_t q = 0; q < std::min(kTile, i + 1 - j); ++q) {
+        gram[i * size + j + q] = products[q];
+        gram[(j + q) * size + i] = products[q];
+      }
+    }
+  }
+}
+
 // One vector of coordinates.
 HWY_INLINE void StandardiseStrip(float* runs, std::int64_t stride,
                                  std::int64_t participants) {
@@ -341,6 +384,7 @@ namespace moescope::numerics {
 namespace {
 HWY_EXPORT(WidenRun);
 HWY_EXPORT(AddGramBlock);
+HWY_EXPORT(DotRows);
 HWY_EXPORT(StandardiseRuns);
 HWY_EXPORT(SumRow);
 HWY_EXPORT(AddColumns);
@@ -358,6 +402,11 @@ void AddGramBlock(absl::Span<const float* const> runs, std::int64_t count,
                   double* gram) {
   HWY_DYNAMIC_DISPATCH(AddGramBlock)
   (runs.data(), static_cast<std::int64_t>(runs.size()), count, gram);
+}
+
+void DotRows(const double* rows, std::int64_t size, std::int64_t count,
+             double* gram) {
+  HWY_DYNAMIC_DISPATCH(DotRows)(rows, size, count, gram);
 }
 
 void StandardiseRuns(float* runs, std::int64_t stride,

@@ -35,6 +35,11 @@ void AddGramBlock(absl::Span<const float* const> runs, std::int64_t count,
 void AddGramBlockNativeBFloat16(absl::Span<const void* const> runs,
                                 std::int64_t count, double* gram);
 
+/// All products of `size` rows of `count` fp64 numbers, one after the other, to
+/// gram [size, size]; products and sums in fp64.
+void DotRows(const double* rows, std::int64_t size, std::int64_t count,
+             double* gram);
+
 /// Replaces `count` coordinates (a multiple of kRunPadding) of `participants`
 /// runs, `stride` floats apart, by their standardised values.
 void StandardiseRuns(float* runs, std::int64_t stride,

@@ -22,7 +22,8 @@ absl::StatusOr<std::vector<double>> CosinesFromGram(
 /// Cosines of all pairs of rows, for small matrices: router rows, mean
 /// neurons. Definition as above.
 /// Shapes: rows [N, C], result [N, N].
-/// Precision: every product and sum in fp64, in the order of the columns.
+/// Precision: every product and sum in fp64, in an order that the instruction
+/// set fixes.
 /// Cost: N² C / 2 multiplications on the calling thread.
 /// Errors: INVALID_ARGUMENT (sizes contradict each other).
 absl::StatusOr<std::vector<double>> RowCosines(const MatrixView& rows);

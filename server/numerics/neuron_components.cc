@@ -1,0 +1,361 @@
+// Principal components of neurons: one product on raw weights, standardised
+// afterwards; its leading eigenvectors; one more reading for the scores.
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <exception>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+#include "moescope/base/error.h"
+#include "moescope/base/status_macros.h"
+#include "moescope/numerics/principal_components.h"
+#include "moescope/numerics/widen_rows.h"
+#include "server/numerics/principal_components_internal.h"
+#include "server/numerics/symmetric_eigen_internal.h"
+
+namespace moescope::numerics {
+namespace {
+
+// Neurons whose products are summed in fp32; results are the same for any
+// number of threads because these sizes do not depend on it.
+constexpr std::int64_t kPanel = 2048;
+constexpr std::int64_t kTile = 256;
+// What widening asks for where columns lie together.
+constexpr std::int64_t kRowGroup = 64;
+// Means above so many deviations cost digits when subtracted after the
+// products: 64 times the rounding error of a square.
+constexpr double kLargeMean = 8;
+
+// Neurons of one matrix that are worked on together.
+struct PanelRange {
+  std::size_t matrix = 0;
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+};
+
+class NeuronPca {
+ public:
+  NeuronPca(absl::Span<const MatrixView> matrices, NeuronAxis axis,
+            std::int64_t components, ThreadPool& pool,
+            const RunContext& context)
+      : components_(components), pool_(pool), context_(context) {
+    for (const MatrixView& matrix : matrices) {
+      matrices_.push_back(axis == NeuronAxis::kRows ? matrix
+                                                    : Transposed(matrix));
+      const std::int64_t neurons = matrices_.back().rows;
+      for (std::int64_t first = 0; first < neurons; first += kPanel) {
+        panels_.push_back({matrices_.size() - 1, first,
+                           std::min(kPanel, neurons - first)});
+        longest_ = std::max(longest_, panels_.back().count);
+      }
+      points_ += neurons;
+    }
+    depth_ = matrices_[0].cols;
+  }
+
+  absl::StatusOr<NeuronComponents> Compute() {
+    const at::NoGradGuard no_grad;
+    buffer_ = at::empty({longest_, depth_}, at::kFloat);
+    shift_.assign(static_cast<std::size_t>(depth_), 0.0F);
+    const std::int64_t shares = std::min(
+        {points_, depth_, std::max(components_ + 1, kSpectrumLength)});
+    MOESCOPE_RETURN_IF_ERROR(Accumulate());
+    NeuronComponents result;
+    if (!std::isfinite(product_.diagonal().sum().item<double>())) {
+      result.components = internal::NotANumber(points_, components_, shares);
+      for (const MatrixView& matrix : matrices_) {
+        result.nonfinite.push_back(CountNonfinite(matrix));
+      }
+      result.residual = std::numeric_limits<double>::quiet_NaN();
+      return result;
+    }
+    if (MeansAreLarge()) {
+      for (std::int64_t d = 0; d < depth_; ++d) {
+        shift_[At(d)] = static_cast<float>(Mean(d));
+      }
+      shifted_ = true;
+      MOESCOPE_RETURN_IF_ERROR(Accumulate());
+    }
+    result.nonfinite.assign(matrices_.size(), 0);
+    Standardise();
+    MOESCOPE_ASSIGN_OR_RETURN(
+        const internal::LeadingPairs pairs,
+        internal::LargestPairs(product_, std::max(shares, components_),
+                               components_, pool_, context_));
+    result.residual = pairs.residual;
+    Explain(pairs, shares, result.components);
+    MOESCOPE_RETURN_IF_ERROR(Score(pairs.vectors, result.components));
+    internal::OrientComponents(components_, result.components);
+    return result;
+  }
+
+ private:
+  static std::size_t At(std::int64_t d) { return static_cast<std::size_t>(d); }
+  double Mean(std::int64_t d) const {
+    return sums_[At(d)] / static_cast<double>(points_);
+  }
+
+  // Squares about the mean.
+  double Spread(std::int64_t d) const {
+    const double mean = Mean(d);
+    const double squares = product_.data_ptr<double>()[d * depth_ + d];
+    return std::max(0.0, squares - static_cast<double>(points_) * mean * mean);
+  }
+
+  bool Constant(std::int64_t d) const { return low_[At(d)] == high_[At(d)]; }
+
+  bool MeansAreLarge() const {
+    for (std::int64_t d = 0; d < depth_; ++d) {
+      const double mean = Mean(d);
+      if (!Constant(d) && static_cast<double>(points_) * mean * mean >
+                              kLargeMean * kLargeMean * Spread(d)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  // The panel in fp32, shifted. [count, D]
+  absl::StatusOr<at::Tensor> Load(const PanelRange& panel) {
+    float* const out = buffer_.data_ptr<float>();
+    const std::int64_t groups = (panel.count + kRowGroup - 1) / kRowGroup;
+    MOESCOPE_RETURN_IF_ERROR(pool_.ParallelFor(groups, [&](std::int64_t g) {
+      absl::Status wanted = context_.Check();
+      if (!wanted.ok()) {
+        return wanted;
+      }
+      const std::int64_t first = g * kRowGroup;
+      const std::int64_t rows = std::min(kRowGroup, panel.count - first);
+      float* const values = out + first * depth_;
+      WidenRows(matrices_[panel.matrix], panel.first + first, rows, values);
+      for (std::int64_t i = 0; shifted_ && i < rows; ++i) {
+        for (std::int64_t d = 0; d < depth_; ++d) {
+          values[i * depth_ + d] -= shift_[At(d)];
+        }
+      }
+      return absl::OkStatus();
+    }));
+    return buffer_.narrow(0, 0, panel.count);
+  }
+
+  // Sums and extremes of coordinates [begin, end) over the panel's neurons, in
+  // the order of memory.
+  void AddStatistics(const at::Tensor& panel, std::int64_t begin,
+                     std::int64_t end) {
+    const float* const values = panel.data_ptr<float>();
+    for (std::int64_t i = 0; i < panel.size(0); ++i) {
+      for (std::int64_t d = begin; d < end; ++d) {
+        const float x = values[i * depth_ + d];
+        sums_[At(d)] += static_cast<double>(x);
+        low_[At(d)] = std::min(low_[At(d)], x);
+        high_[At(d)] = std::max(high_[At(d)], x);
+      }
+    }
+  }
+
+  void AddTile(const at::Tensor& panel, std::int64_t i, std::int64_t j) {
+    const std::int64_t rows = std::min(kTile, depth_ - i);
+    const std::int64_t cols = std::min(kTile, depth_ - j);
+    const at::Tensor left = panel.narrow(1, i, rows);
+    const at::Tensor right = panel.narrow(1, j, cols);
+    product_.narrow(0, i, rows)
+        .narrow(1, j, cols)
+        .add_(at::mm(left.t(), right));
+    if (i == j) {
+      AddStatistics(panel, i, i + rows);
+    }
+  }
+
+  // product_ = Σ x xᵀ (upper tiles), sums_, low_ and high_ of all neurons.
+  absl::Status Accumulate() {
+    product_ = at::zeros({depth_, depth_}, at::kDouble);
+    sums_.assign(At(depth_), 0.0);
+    low_.assign(At(depth_), HUGE_VALF);
+    high_.assign(At(depth_), -HUGE_VALF);
+    std::vector<std::pair<std::int64_t, std::int64_t>> tiles;
+    for (std::int64_t i = 0; i < depth_; i += kTile) {
+      for (std::int64_t j = i; j < depth_; j += kTile) {
+        tiles.emplace_back(i, j);
+      }
+    }
+    for (const PanelRange& range : panels_) {
+      MOESCOPE_ASSIGN_OR_RETURN(const at::Tensor panel, Load(range));
+      MOESCOPE_RETURN_IF_ERROR(Tiles(
+          static_cast<std::int64_t>(tiles.size()), [&](std::int64_t t) {
+            AddTile(panel, tiles[At(t)].first, tiles[At(t)].second);
+          }));
+    }
+    return absl::OkStatus();
+  }
+
+  // body(0) … body(n-1) on the pool; exceptions must not leave its threads.
+  template <class Body>
+  absl::Status Tiles(std::int64_t n, const Body& body) {
+    return pool_.ParallelFor(n, [&](std::int64_t t) {
+      absl::Status wanted = context_.Check();
+      if (!wanted.ok()) {
+        return wanted;
+      }
+      try {
+        const at::NoGradGuard no_grad;
+        body(t);
+      } catch (const std::exception& error) {
+        return absl::InternalError(absl::StrCat("neurons: ", error.what()));
+      }
+      return absl::OkStatus();
+    });
+  }
+
+  // product_ becomes the correlation matrix, both halves.
+  void Standardise() {
+    inverse_.assign(At(depth_), 0.0);
+    for (std::int64_t d = 0; d < depth_; ++d) {
+      const double spread = Spread(d);
+      inverse_[At(d)] =
+          Constant(d) || spread <= 0
+              ? 0
+              : std::sqrt(static_cast<double>(points_ - 1) / spread);
+    }
+    double* const c = product_.data_ptr<double>();
+    const double n = static_cast<double>(points_);
+    for (std::int64_t i = 0; i < depth_; ++i) {
+      for (std::int64_t j = i; j < depth_; ++j) {
+        const double value = (c[i * depth_ + j] - n * Mean(i) * Mean(j)) *
+                             inverse_[At(i)] * inverse_[At(j)] / (n - 1);
+        c[i * depth_ + j] = value;
+        c[j * depth_ + i] = value;
+      }
+    }
+  }
+
+  void Explain(const internal::LeadingPairs& pairs, std::int64_t shares,
+               PrincipalComponents& result) const {
+    const double trace = product_.diagonal().sum().item<double>();
+    const auto share = [&](std::int64_t i) {
+      const double value = std::max(0.0, pairs.values[i].item<double>());
+      return trace > 0 ? value / trace : 0;
+    };
+    for (std::int64_t i = 0; i < components_; ++i) {
+      result.explained_ratio.push_back(share(i));
+    }
+    for (std::int64_t i = 0; i < shares; ++i) {
+      result.spectrum.push_back(share(i));
+    }
+  }
+
+  // scores = (x − mean) / sd · V, the constant part taken out.
+  absl::Status Score(const at::Tensor& vectors, PrincipalComponents& result) {
+    const at::Tensor scale = at::empty({depth_, 1}, at::kDouble);
+    std::copy(inverse_.begin(), inverse_.end(), scale.data_ptr<double>());
+    const at::Tensor weights =
+        (vectors.narrow(1, 0, components_) * scale).contiguous();
+    std::vector<double> offsets(At(components_), 0.0);
+    for (std::int64_t d = 0; d < depth_; ++d) {
+      for (std::int64_t c = 0; c < components_; ++c) {
+        offsets[At(c)] +=
+            Mean(d) * weights.data_ptr<double>()[d * components_ + c];
+      }
+    }
+    const at::Tensor narrow = weights.to(at::kFloat).contiguous();
+    result.scores.resize(At(points_ * components_));
+    std::int64_t done = 0;
+    for (const PanelRange& range : panels_) {
+      MOESCOPE_ASSIGN_OR_RETURN(const at::Tensor panel, Load(range));
+      const std::int64_t tiles = (range.count + kTile - 1) / kTile;
+      MOESCOPE_RETURN_IF_ERROR(Tiles(tiles, [&](std::int64_t t) {
+        const std::int64_t count = std::min(kTile, range.count - t * kTile);
+        const at::Tensor scores =
+            at::mm(panel.narrow(0, t * kTile, count), narrow).contiguous();
+        const float* const values = scores.data_ptr<float>();
+        double* const out =
+            result.scores.data() + (done + t * kTile) * components_;
+        for (std::int64_t i = 0; i < count * components_; ++i) {
+          out[i] = static_cast<double>(values[i]) - offsets[At(i % components_)];
+        }
+      }));
+      done += range.count;
+    }
+    return absl::OkStatus();
+  }
+
+  static std::int64_t CountNonfinite(const MatrixView& view) {
+    std::vector<float> rows(At(std::min(kRowGroup, view.rows) * view.cols));
+    std::int64_t count = 0;
+    for (std::int64_t r = 0; r < view.rows; r += kRowGroup) {
+      const std::int64_t read = std::min(kRowGroup, view.rows - r);
+      WidenRows(view, r, read, rows.data());
+      count += std::count_if(rows.begin(), rows.begin() + read * view.cols,
+                             [](float x) { return !std::isfinite(x); });
+    }
+    return count;
+  }
+
+  std::vector<MatrixView> matrices_;  // neurons are rows
+  std::int64_t depth_ = 0;
+  bool shifted_ = false;
+  const std::int64_t components_;
+  ThreadPool& pool_;
+  const RunContext& context_;
+  std::int64_t points_ = 0;
+  std::int64_t longest_ = 0;
+  std::vector<PanelRange> panels_;
+  at::Tensor buffer_;
+  at::Tensor product_;         // [D, D] fp64
+  std::vector<float> shift_;   // [D]
+  std::vector<double> sums_;   // [D], of shifted values
+  std::vector<float> low_;     // [D]
+  std::vector<float> high_;    // [D]
+  std::vector<double> inverse_;  // [D]
+};
+
+absl::Status CheckArguments(absl::Span<const MatrixView> matrices,
+                            NeuronAxis axis, std::int64_t components) {
+  if (matrices.empty()) {
+    return InvalidField("matrices", "is empty, at least 1 is needed");
+  }
+  const auto depth = [axis](const MatrixView& view) {
+    return axis == NeuronAxis::kRows ? view.cols : view.rows;
+  };
+  std::int64_t neurons = 0;
+  for (const MatrixView& view : matrices) {
+    MOESCOPE_RETURN_IF_ERROR(CheckView("matrices", view));
+    if (depth(view) != depth(matrices[0])) {
+      return InvalidField("matrices",
+                          absl::StrCat("have neurons of lengths ",
+                                       depth(matrices[0]), " and ",
+                                       depth(view)));
+    }
+    neurons += axis == NeuronAxis::kRows ? view.rows : view.cols;
+  }
+  if (neurons < 2) {
+    return InvalidField("matrices", absl::StrCat("have ", neurons,
+                                                 " neurons, 2 are needed"));
+  }
+  if (components < 1 || components > depth(matrices[0])) {
+    return InvalidField("components",
+                        absl::StrCat(components, " is outside [1, ",
+                                     depth(matrices[0]), "]"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<NeuronComponents> ComputeNeuronComponents(
+    absl::Span<const MatrixView> matrices, NeuronAxis axis,
+    std::int64_t components, ThreadPool& pool, const RunContext& context) {
+  MOESCOPE_RETURN_IF_ERROR(CheckArguments(matrices, axis, components));
+  MOESCOPE_RETURN_IF_ERROR(context.Check());
+  try {
+    return NeuronPca(matrices, axis, components, pool, context).Compute();
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat("neurons: ", error.what()));
+  }
+}
+
+}  // namespace moescope::numerics
