@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -38,17 +39,31 @@ constexpr std::int64_t kWaveBytes = std::int64_t{64} << 20;
 constexpr std::int64_t kMinWave = 8;
 constexpr std::int64_t kMaxWave = 32;
 
-// Partial sums of one chunk of rows. Grams are padded to whole tiles.
-struct Partial {
+// Rows whose columns are summed in fp32.
+constexpr std::int64_t kMaxChunkRows = 2048;
+
+// Partial sums of one chunk of rows. Grams are padded to whole tiles; the
+// standardised one is of the differences of participants 1, 2, … from the first.
+template <class ColumnSum>
+struct Sums {
   std::vector<double> gram;                // [P, P]
-  std::vector<double> standardised_gram;   // [P, P]
-  std::vector<double> column_sums;         // [N, C]
-  std::vector<double> column_squares;      // [N, C]
+  std::vector<double> standardised_gram;   // [Q, Q], Q = N - 1 padded
+  std::vector<ColumnSum> column_sums;      // [N, C]
+  std::vector<ColumnSum> column_squares;   // [N, C]
+};
+using Partial = Sums<float>;
+
+// Runs of all participants, rows of a stride.
+struct Buffers {
+  std::vector<float> widened;
+  std::vector<float> standardised;
+  std::vector<float> scratch;
 };
 
-void AddTo(std::vector<double>& total, const std::vector<double>& part) {
+template <class T>
+void AddTo(std::vector<double>& total, const std::vector<T>& part) {
   for (std::size_t i = 0; i < part.size(); ++i) {
-    total[i] += part[i];
+    total[i] += static_cast<double>(part[i]);
   }
 }
 
@@ -117,18 +132,31 @@ class GramRun {
         options_(options),
         n_(static_cast<std::int64_t>(participants.size())),
         padded_(RoundUp(n_, kTile)),
+        differences_(RoundUp(n_ - 1, kTile)),
         rows_(participants[0].rows),
         cols_(participants[0].cols),
         gram_run_(std::clamp(kGramElements / padded_ / kRunPadding *
                                  kRunPadding,
                              kMinGramRun, kMaxGramRun)),
-        zeros_(static_cast<std::size_t>(gram_run_), 0.0F) {
+        stride_(gram_run_ + 3 * kRunPadding),
+        zeros_(static_cast<std::size_t>(stride_), 0.0F) {
     native_ = internal::UseNativeBFloat16() &&
               std::all_of(views_.begin(), views_.end(), [](const MatrixView& v) {
                 return v.type == ElementType::kBFloat16;
               });
+    const ElementType first = DenseType(views_[0].type);
+    mixed_ = std::any_of(views_.begin(), views_.end(),
+                         [first](const MatrixView& v) {
+                           return DenseType(v.type) != first;
+                         });
+    standardised_type_ = mixed_ ? ElementType::kFloat32 : first;
+    const bool rows_and_means = options_.row_norms || options_.mean_row;
+    const bool columns_and_means = options_.column_norms || options_.mean_column;
+    row_squares_ = rows_and_means && !columns_and_means;
+    column_squares_ = columns_and_means && !rows_and_means;
     const std::int64_t row_elements = std::max<std::int64_t>(1, n_ * cols_);
-    chunk_rows_ = std::max<std::int64_t>(1, kChunkElements / row_elements);
+    chunk_rows_ = std::clamp<std::int64_t>(kChunkElements / row_elements, 1,
+                                           kMaxChunkRows);
     block_rows_ = std::max<std::int64_t>(1, kBlockElements / row_elements);
     block_cols_ = cols_;
     if (row_elements > kBlockElements) {
@@ -163,19 +191,19 @@ class GramRun {
   }
 
  private:
-  std::size_t PaddedSquare(bool wanted) const {
-    return wanted ? static_cast<std::size_t>(padded_ * padded_) : 0;
-  }
-  std::size_t PerColumn(bool wanted) const {
-    return wanted ? static_cast<std::size_t>(n_ * cols_) : 0;
-  }
-
-  void Resize(Partial& partial) const {
-    partial.gram.assign(PaddedSquare(options_.gram), 0.0);
-    partial.standardised_gram.assign(PaddedSquare(options_.standardised_gram),
-                                     0.0);
-    partial.column_sums.assign(PerColumn(options_.mean_row), 0.0);
-    partial.column_squares.assign(PerColumn(options_.column_norms), 0.0);
+  template <class ColumnSum>
+  void Resize(Sums<ColumnSum>& sums) const {
+    const auto square = [](bool wanted, std::int64_t side) {
+      return wanted ? static_cast<std::size_t>(side * side) : 0;
+    };
+    const auto columns = static_cast<std::size_t>(n_ * cols_);
+    sums.gram.assign(square(options_.gram, padded_), 0.0);
+    sums.standardised_gram.assign(
+        square(options_.standardised_gram, differences_), 0.0);
+    sums.column_sums.assign(options_.mean_row || row_squares_ ? columns : 0,
+                            ColumnSum{0});
+    sums.column_squares.assign(
+        options_.column_norms || column_squares_ ? columns : 0, ColumnSum{0});
   }
 
   void Prepare() {
@@ -184,8 +212,10 @@ class GramRun {
     result_.rows = rows_;
     result_.cols = cols_;
     const auto per_row = static_cast<std::size_t>(n_ * rows_);
-    result_.row_norms.assign(options_.row_norms ? per_row : 0, 0.0);
-    result_.mean_column.assign(options_.mean_column ? per_row : 0, 0.0);
+    result_.row_norms.assign(options_.row_norms || row_squares_ ? per_row : 0,
+                             0.0);
+    result_.mean_column.assign(
+        options_.mean_column || column_squares_ ? per_row : 0, 0.0);
   }
 
   std::int64_t WaveSize() const {
@@ -202,8 +232,10 @@ class GramRun {
     const std::int64_t end = std::min(rows_, begin + chunk_rows_);
     // Widened runs, one cache line apart beyond their length: equal distances
     // of a power of two would fall into the same cache sets.
-    std::vector<float> widened(
-        static_cast<std::size_t>(n_ * (gram_run_ + kRunPadding)));
+    Buffers buffers;
+    buffers.widened.resize(static_cast<std::size_t>(n_ * stride_));
+    buffers.standardised = buffers.widened;
+    buffers.scratch.resize(static_cast<std::size_t>(n_ * 2 * kRunPadding));
     BlocksReader reader(views_);
     for (std::int64_t row = begin; row < end; row += block_rows_) {
       const std::int64_t rows = std::min(block_rows_, end - row);
@@ -211,16 +243,18 @@ class GramRun {
         const std::int64_t cols = std::min(block_cols_, cols_ - col);
         const std::vector<MatrixView>& blocks =
             reader.Read({row, rows, col, cols});
-        AddGrams(blocks, widened, partial);
-        AddRows(blocks, row);
-        AddColumns(blocks, col, partial);
+        AddGrams(blocks, buffers, partial);
+        if (!AddBothSides(blocks, row, col, partial)) {
+          AddRows(blocks, row);
+          AddColumns(blocks, col, partial);
+        }
       }
     }
   }
 
   // The block as long runs: all of it where rows follow each other in memory.
   void AddGrams(const std::vector<MatrixView>& blocks,
-                std::vector<float>& widened, Partial& partial) const {
+                Buffers& buffers, Partial& partial) const {
     if (!options_.gram && !options_.standardised_gram) {
       return;
     }
@@ -236,36 +270,78 @@ class GramRun {
         for (std::size_t n = 0; n < blocks.size(); ++n) {
           starts[n] = Address(blocks[n], r, t);
         }
-        AddRun(starts, std::min(gram_run_, length - t), widened, partial);
+        AddRun(starts, std::min(gram_run_, length - t), buffers, partial);
       }
     }
   }
 
   void AddRun(const std::vector<const void*>& starts, std::int64_t count,
-              std::vector<float>& widened, Partial& partial) const {
+              Buffers& buffers, Partial& partial) const {
     if (options_.gram && native_) {
       internal::AddGramBlockNativeBFloat16(starts, count, partial.gram.data());
-      if (!options_.standardised_gram) {
-        return;
+    }
+    if ((options_.gram && !native_) || mixed_) {
+      std::vector<const float*> runs(static_cast<std::size_t>(padded_),
+                                     zeros_.data());
+      for (std::int64_t n = 0; n < n_; ++n) {
+        float* const run = buffers.widened.data() + n * stride_;
+        const auto i = static_cast<std::size_t>(n);
+        internal::WidenRun(starts[i], DenseType(views_[i].type), count, run);
+        runs[i] = run;
+      }
+      if (options_.gram && !native_) {
+        internal::AddGramBlock(runs, RoundUp(count, kRunPadding),
+                               partial.gram.data());
       }
     }
-    const std::int64_t stride = gram_run_ + kRunPadding;
-    const std::int64_t length = RoundUp(count, kRunPadding);
-    std::vector<const float*> runs(static_cast<std::size_t>(padded_),
+    if (options_.standardised_gram && n_ > 1) {
+      AddStandardised(starts, count, buffers, partial);
+    }
+  }
+
+  void AddStandardised(const std::vector<const void*>& starts,
+                       std::int64_t count, Buffers& buffers,
+                       Partial& partial) const {
+    std::vector<const void*> sources(starts.begin(), starts.begin() + n_);
+    for (std::int64_t n = 0; mixed_ && n < n_; ++n) {
+      sources[static_cast<std::size_t>(n)] =
+          buffers.widened.data() + n * stride_;
+    }
+    float* const out = buffers.standardised.data();
+    internal::Standardise(sources, standardised_type_, count,
+                          buffers.scratch.data(), out, stride_);
+    std::vector<const float*> runs(static_cast<std::size_t>(differences_),
                                    zeros_.data());
+    for (std::int64_t n = 0; n + 1 < n_; ++n) {
+      runs[static_cast<std::size_t>(n)] = out + n * stride_;
+    }
+    internal::AddGramBlock(runs, RoundUp(count, 2 * kRunPadding),
+                           partial.standardised_gram.data());
+  }
+
+  // Squares of one side and sums of the other, each element looked at once;
+  // false when more is wanted. What alone is wanted is computed in this way,
+  // too, so that it has the same bits.
+  bool AddBothSides(const std::vector<MatrixView>& blocks, std::int64_t row,
+                    std::int64_t col, Partial& partial) {
+    if (!row_squares_ && !column_squares_) {
+      return false;
+    }
     for (std::int64_t n = 0; n < n_; ++n) {
-      float* const run = widened.data() + n * stride;
-      const auto i = static_cast<std::size_t>(n);
-      internal::WidenRun(starts[i], DenseType(views_[i].type), count, run);
-      runs[i] = run;
+      const MatrixView& block = blocks[static_cast<std::size_t>(n)];
+      const std::int64_t at = n * cols_ + col;
+      const std::int64_t row_at = n * rows_ + row;
+      if (row_squares_) {
+        internal::AddRowSquaresAndColumnSums(
+            block, partial.column_sums.data() + at,
+            result_.row_norms.data() + row_at);
+      } else {
+        internal::AddRowSumsAndColumnSquares(
+            block, partial.column_squares.data() + at,
+            result_.mean_column.data() + row_at);
+      }
     }
-    if (options_.gram && !native_) {
-      internal::AddGramBlock(runs, length, partial.gram.data());
-    }
-    if (options_.standardised_gram) {
-      internal::StandardiseRuns(widened.data(), stride, n_, length);
-      internal::AddGramBlock(runs, length, partial.standardised_gram.data());
-    }
+    return true;
   }
 
   // Rows belong to one chunk each: their sums go straight to the result.
@@ -312,18 +388,50 @@ class GramRun {
     AddTo(total_.column_squares, partial.column_squares);
   }
 
-  // The upper triangle of the padded sums as a full matrix.
-  std::vector<double> Symmetric(const std::vector<double>& padded) const {
+  // Entry [i, j] of a symmetric matrix of which `sums` holds the upper half.
+  static double Entry(const std::vector<double>& sums, std::int64_t side,
+                      std::int64_t i, std::int64_t j) {
+    return sums[static_cast<std::size_t>(std::min(i, j) * side +
+                                         std::max(i, j))];
+  }
+
+  std::vector<double> FullGram() const {
     std::vector<double> full;
-    if (padded.empty()) {
-      return full;
+    for (std::int64_t i = 0; i < n_ && options_.gram; ++i) {
+      for (std::int64_t j = 0; j < n_; ++j) {
+        full.push_back(Entry(total_.gram, padded_, i, j));
+      }
     }
-    full.resize(static_cast<std::size_t>(n_ * n_));
+    return full;
+  }
+
+  // The Gram of differences from the first participant, centred: what is common
+  // to all participants in a coordinate falls out.
+  std::vector<double> CentredGram() const {
+    if (!options_.standardised_gram) {
+      return {};
+    }
+    const auto entry = [this](std::int64_t i, std::int64_t j) {
+      return i == 0 || j == 0 ? 0.0
+                              : Entry(total_.standardised_gram, differences_,
+                                      i - 1, j - 1);
+    };
+    std::vector<double> means(static_cast<std::size_t>(n_), 0.0);
+    double mean = 0;
     for (std::int64_t i = 0; i < n_; ++i) {
       for (std::int64_t j = 0; j < n_; ++j) {
-        full[static_cast<std::size_t>(i * n_ + j)] =
-            padded[static_cast<std::size_t>(std::min(i, j) * padded_ +
-                                            std::max(i, j))];
+        means[static_cast<std::size_t>(i)] +=
+            entry(i, j) / static_cast<double>(n_);
+      }
+      mean += means[static_cast<std::size_t>(i)] / static_cast<double>(n_);
+    }
+    std::vector<double> full;
+    for (std::int64_t i = 0; i < n_; ++i) {
+      for (std::int64_t j = 0; j < n_; ++j) {
+        // The same bits for [i, j] and [j, i].
+        const double row = means[static_cast<std::size_t>(std::min(i, j))];
+        const double col = means[static_cast<std::size_t>(std::max(i, j))];
+        full.push_back(entry(i, j) - row - col + mean);
       }
     }
     return full;
@@ -331,8 +439,8 @@ class GramRun {
 
   void Finish() {
     const auto square_root = [](double& x) { x = std::sqrt(x); };
-    result_.gram = Symmetric(total_.gram);
-    result_.standardised_gram = Symmetric(total_.standardised_gram);
+    result_.gram = FullGram();
+    result_.standardised_gram = CentredGram();
     std::for_each(result_.row_norms.begin(), result_.row_norms.end(),
                   square_root);
     result_.column_norms = std::move(total_.column_squares);
@@ -350,6 +458,19 @@ class GramRun {
       result_.nonfinite.push_back(
           MayHaveNonfinite(n) ? CountNonfinite(views_[i]) : 0);
     }
+    // What came along with what was asked for.
+    const auto keep = [](bool asked, std::vector<double>& values) {
+      if (!asked) {
+        values.clear();
+      }
+    };
+    keep(options_.row_norms, result_.row_norms);
+    keep(options_.column_norms, result_.column_norms);
+    keep(options_.mean_row, result_.mean_row);
+    keep(options_.mean_column, result_.mean_column);
+    if (n_ == 1 && options_.standardised_gram && result_.nonfinite[0] > 0) {
+      result_.standardised_gram[0] = std::numeric_limits<double>::quiet_NaN();
+    }
   }
 
   // Whether a second look is needed: any sum that a non-finite element enters
@@ -361,14 +482,16 @@ class GramRun {
     }
     const std::vector<double>* const sums[] = {
         &result_.row_norms, &result_.column_norms, &result_.mean_row,
-        &result_.mean_column, &result_.standardised_gram};
+        &result_.mean_column};
     for (const std::vector<double>* values : sums) {
       if (!values->empty()) {
         return !std::all_of(values->begin(), values->end(),
                             [](double x) { return std::isfinite(x); });
       }
     }
-    return true;
+    // A single participant is not even read for its standardised Gram.
+    return n_ == 1 || result_.standardised_gram.empty() ||
+           !std::isfinite(result_.standardised_gram[0]);
   }
 
   static std::int64_t CountNonfinite(const MatrixView& view) {
@@ -389,15 +512,21 @@ class GramRun {
   const GramOptions options_;
   const std::int64_t n_;
   const std::int64_t padded_;
+  const std::int64_t differences_;
   const std::int64_t rows_;
   const std::int64_t cols_;
   const std::int64_t gram_run_;
+  const std::int64_t stride_;
   const std::vector<float> zeros_;
   std::int64_t chunk_rows_ = 0;
   std::int64_t block_rows_ = 0;
   std::int64_t block_cols_ = 0;
   bool native_ = false;
-  Partial total_;
+  bool mixed_ = false;
+  bool row_squares_ = false;     // with sums of columns
+  bool column_squares_ = false;  // with sums of rows
+  ElementType standardised_type_ = ElementType::kFloat32;
+  Sums<double> total_;
   GramResult result_;
 };
 

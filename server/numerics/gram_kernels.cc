@@ -4,11 +4,14 @@
 #include <cmath>
 #include <cstring>
 #include <type_traits>
+#include <vector>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "server/numerics/gram_kernels.cc"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+
+#include "server/numerics/wide_load_internal.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace moescope::numerics::HWY_NAMESPACE {
@@ -17,9 +20,6 @@ using internal::kRunPadding;
 using internal::kTile;
 using internal::RoundUp;
 using internal::SumAndSquares;
-using Byte = std::uint8_t;
-using Floats = hn::ScalableTag<float>;
-using FloatVector = hn::Vec<Floats>;
 
 // Columns of a register tile: four by four sums fit 32 registers, not 16.
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
@@ -30,63 +30,6 @@ constexpr std::int64_t kTileCols = 2;
 // Elements whose sum is kept in fp32.
 constexpr std::int64_t kSegment = 2048;
 constexpr std::int64_t kColumnRows = 16;
-
-#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
-// Highway's emulated conversion takes infinities and NaN for large numbers.
-HWY_INLINE float RestoreNonfinite(std::uint16_t half, float wide) {
-  if ((half & 0x7c00) != 0x7c00) {
-    return wide;
-  }
-  const float infinity = (half & 0x8000) != 0 ? -HUGE_VALF : HUGE_VALF;
-  return (half & 0x3ff) != 0 ? std::nanf("") : infinity;
-}
-
-HWY_INLINE FloatVector RestoreNonfinite(const Byte* data, FloatVector wide) {
-  const Floats d;
-  std::uint16_t halves[kRunPadding];
-  HWY_ALIGN float lanes[kRunPadding];
-  std::memcpy(halves, data, hn::Lanes(d) * sizeof halves[0]);
-  hn::StoreU(wide, d, lanes);
-  for (std::size_t i = 0; i < hn::Lanes(d); ++i) {
-    lanes[i] = RestoreNonfinite(halves[i], lanes[i]);
-  }
-  return hn::LoadU(d, lanes);
-}
-#else
-HWY_INLINE FloatVector RestoreNonfinite(const Byte*, FloatVector wide) {
-  return wide;
-}
-#endif
-
-// Lanes(d) elements of type T at `data`, of any alignment, as fp32.
-template <typename T>
-HWY_INLINE FloatVector LoadWide(const Byte* data) {
-  const Floats d;
-  const hn::Rebind<T, Floats> narrow;
-#if HWY_TARGET == HWY_SCALAR
-  // The one-lane target would read through a misaligned pointer.
-  T element;
-  std::memcpy(&element, data, sizeof element);
-  const T* const source = &element;
-#else
-  const T* const source = reinterpret_cast<const T*>(data);
-#endif
-  if constexpr (std::is_same_v<T, float>) {
-    return hn::LoadU(d, source);
-  } else if constexpr (std::is_same_v<T, hwy::float16_t>) {
-    return RestoreNonfinite(data, hn::PromoteTo(d, hn::LoadU(narrow, source)));
-  } else {
-    return hn::PromoteTo(d, hn::LoadU(narrow, source));
-  }
-}
-
-// The first `count` < Lanes(d) elements, zeros after them.
-template <typename T>
-HWY_INLINE FloatVector LoadWideTail(const Byte* data, std::int64_t count) {
-  HWY_ALIGN Byte buffer[kRunPadding * sizeof(float)] = {};
-  std::memcpy(buffer, data, static_cast<std::size_t>(count) * sizeof(T));
-  return LoadWide<T>(buffer);
-}
 
 HWY_INLINE double Sum(FloatVector v) {
   const Floats d;
@@ -111,6 +54,37 @@ void WidenRunOf(const Byte* data, std::int64_t count, float* out) {
   }
 }
 
+// Adds the sums of the lanes of kTileCols vectors to out[0 … kTileCols).
+HWY_INLINE void AddSums(const FloatVector (&sums)[kTileCols], double* out) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  // By transposing: all four at once, per block of 128 bits first.
+  const Floats d;
+  const hn::RepartitionToWide<Floats> wide;
+  const auto halves = [&](FloatVector a, FloatVector b) {
+    return hn::BitCast(wide, hn::Add(hn::InterleaveLower(d, a, b),
+                                     hn::InterleaveUpper(d, a, b)));
+  };
+  const auto ab = halves(sums[0], sums[1]);
+  const auto cd = halves(sums[2], sums[3]);
+  const FloatVector blocks =
+      hn::Add(hn::BitCast(d, hn::InterleaveLower(wide, ab, cd)),
+              hn::BitCast(d, hn::InterleaveUpper(wide, ab, cd)));
+  HWY_ALIGN float lanes[16];
+  hn::Store(blocks, d, lanes);
+  for (int q = 0; q < kTileCols; ++q) {
+    out[q] += static_cast<double>((lanes[q] + lanes[q + 4]) +
+                                  (lanes[q + 8] + lanes[q + 12]));
+  }
+#else
+  for (std::int64_t q = 0; q < kTileCols; ++q) {
+    out[q] += Sum(sums[q]);
+  }
+#endif
+}
+
+// A tile whose first column is kOffset after its first row; what lies below the
+// diagonal is left out.
+template <int kOffset>
 HWY_INLINE void AddGramTile(const float* const* left,
                             const float* const* right, std::int64_t count,
                             std::int64_t size, double* gram) {
@@ -130,14 +104,14 @@ HWY_INLINE void AddGramTile(const float* const* left,
     for (std::int64_t q = 0; q < kTileCols; ++q) {
       const FloatVector y = hn::LoadU(d, right[q] + t);
       for (std::int64_t p = 0; p < kTile; ++p) {
-        sums[p][q] = hn::MulAdd(x[p], y, sums[p][q]);
+        if (p <= q + kOffset) {
+          sums[p][q] = hn::MulAdd(x[p], y, sums[p][q]);
+        }
       }
     }
   }
   for (std::int64_t p = 0; p < kTile; ++p) {
-    for (std::int64_t q = 0; q < kTileCols; ++q) {
-      gram[p * size + q] += Sum(sums[p][q]);
-    }
+    AddSums(sums[p], gram + p * size);
   }
 }
 
@@ -145,49 +119,13 @@ void AddGramBlock(const float* const* runs, std::int64_t size,
                   std::int64_t count, double* gram) {
   for (std::int64_t i = 0; i < size; i += kTile) {
     for (std::int64_t j = i; j < size; j += kTileCols) {
-      AddGramTile(runs + i, runs + j, count, size, gram + i * size + j);
-    }
-  }
-}
-
-// Products of one row with kTile rows, all in fp64.
-HWY_INLINE void DotTile(const double* left, const double* const* right,
-                        std::int64_t count, double* out) {
-  const hn::ScalableTag<double> d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  hn::Vec<decltype(d)> sums[kTile];
-  for (auto& sum : sums) {
-    sum = hn::Zero(d);
-  }
-  std::int64_t t = 0;
-  for (; t + lanes <= count; t += lanes) {
-    const auto x = hn::LoadU(d, left + t);
-    for (std::int64_t q = 0; q < kTile; ++q) {
-      sums[q] = hn::MulAdd(x, hn::LoadU(d, right[q] + t), sums[q]);
-    }
-  }
-  for (std::int64_t q = 0; q < kTile; ++q) {
-    double sum = hn::GetLane(hn::SumOfLanes(d, sums[q]));
-    for (std::int64_t i = t; i < count; ++i) {
-      sum += left[i] * right[q][i];
-    }
-    out[q] = sum;
-  }
-}
-
-void DotRows(const double* rows, std::int64_t size, std::int64_t count,
-             double* gram) {
-  for (std::int64_t i = 0; i < size; ++i) {
-    for (std::int64_t j = 0; j <= i; j += kTile) {
-      const double* right[kTile];
-      double products[kTile];
-      for (std::int64_t q = 0; q < kTile; ++q) {
-        right[q] = rows + std::min(j + q, i) * count;
-      }
-      DotTile(rows + i * count, right, count, products);
-      for (std::int64_t q = 0; q < std::min(kTile, i + 1 - j); ++q) {
-        gram[i * size + j + q] = products[q];
-        gram[(j + q) * size + i] = products[q];
+      double* const at = gram + i * size + j;
+      if (j == i) {
+        AddGramTile<0>(runs + i, runs + j, count, size, at);
+      } else if (j - i < kTile) {
+        AddGramTile<kTileCols>(runs + i, runs + j, count, size, at);
+      } else {
+        AddGramTile<kTile>(runs + i, runs + j, count, size, at);
       }
     }
   }
@@ -238,12 +176,231 @@ HWY_INLINE void StandardiseStrip(float* runs, std::int64_t stride,
   }
 }
 
-void StandardiseRuns(float* runs, std::int64_t stride,
-                     std::int64_t participants, std::int64_t count) {
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(Floats()));
-  for (std::int64_t t = 0; t < count; t += lanes) {
-    StandardiseStrip(runs + t, stride, participants);
+struct FloatPair {
+  FloatVector first;
+  FloatVector second;
+};
+
+// Twice Lanes(d) elements, in an order that depends on T alone.
+template <typename T>
+HWY_INLINE FloatPair LoadPair(const Byte* data) {
+#if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
+  if constexpr (std::is_same_v<T, hwy::bfloat16_t>) {
+    // Even and odd elements: one operation each on the same bits.
+    const Floats d;
+    const hn::Repartition<std::uint32_t, Floats> words;
+    const hn::Repartition<Byte, Floats> bytes;
+    const auto both = hn::BitCast(words, hn::LoadU(bytes, data));
+    return {hn::BitCast(d, hn::ShiftLeft<16>(both)),
+            hn::BitCast(d, hn::And(both, hn::Set(words, 0xffff0000U)))};
   }
+#endif
+  const auto lanes = hn::Lanes(Floats());
+  return {LoadWide<T>(data), LoadWide<T>(data + lanes * sizeof(T))};
+}
+
+// What a vector of coordinates is divided by, and whether the quick way to it
+// is precise enough.
+struct Deviation {
+  FloatVector inverse;
+  bool precise = false;
+};
+
+HWY_INLINE Deviation InverseDeviation(FloatVector sum, FloatVector squares,
+                                      std::int64_t participants) {
+  const Floats d;
+  const FloatVector mean = hn::Div(
+      sum, hn::Set(d, static_cast<float>(participants)));
+  // The first difference is 0, so this is at least 1/(N+1) of `squares`.
+  const FloatVector spread = hn::NegMulAdd(sum, mean, squares);
+  // Squares of tiny and of huge values leave the range; equal values and NaN
+  // fall out as well.
+  const auto usual =
+      hn::And(hn::Gt(spread, hn::Set(d, 0x1p-90F)),
+              hn::Lt(squares, hn::Set(d, 0x1p100F)));
+  return {hn::Sqrt(hn::Div(
+              hn::Set(d, static_cast<float>(participants - 1)), spread)),
+          hn::AllTrue(d, usual)};
+}
+
+// 2 Lanes(d) coordinates that begin `offset` bytes after each source. What is
+// written are differences from the first participant over the deviation: a
+// shift that is common to all participants does not change a centred Gram.
+template <typename T>
+HWY_INLINE void StandardisePair(const Byte* const* sources, std::int64_t offset,
+                                std::int64_t participants, float* scratch,
+                                float* out, std::int64_t stride) {
+  const Floats d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const FloatPair base = LoadPair<T>(sources[0] + offset);
+  FloatVector sum[2] = {hn::Zero(d), hn::Zero(d)};
+  FloatVector squares[2] = {hn::Zero(d), hn::Zero(d)};
+  for (std::int64_t n = 1; n < participants; ++n) {
+    const FloatPair x = LoadPair<T>(sources[n] + offset);
+    const FloatVector first = hn::Sub(x.first, base.first);
+    const FloatVector second = hn::Sub(x.second, base.second);
+    sum[0] = hn::Add(sum[0], first);
+    sum[1] = hn::Add(sum[1], second);
+    squares[0] = hn::MulAdd(first, first, squares[0]);
+    squares[1] = hn::MulAdd(second, second, squares[1]);
+  }
+  const Deviation first = InverseDeviation(sum[0], squares[0], participants);
+  const Deviation second = InverseDeviation(sum[1], squares[1], participants);
+  if (HWY_LIKELY(first.precise && second.precise)) {
+    for (std::int64_t n = 1; n < participants; ++n) {
+      const FloatPair x = LoadPair<T>(sources[n] + offset);
+      float* const row = out + (n - 1) * stride;
+      hn::StoreU(hn::Mul(hn::Sub(x.first, base.first), first.inverse), d, row);
+      hn::StoreU(hn::Mul(hn::Sub(x.second, base.second), second.inverse), d,
+                 row + lanes);
+    }
+    return;
+  }
+  for (std::int64_t n = 0; n < participants; ++n) {
+    const FloatPair x = LoadPair<T>(sources[n] + offset);
+    hn::StoreU(x.first, d, scratch + 2 * n * lanes);
+    hn::StoreU(x.second, d, scratch + (2 * n + 1) * lanes);
+  }
+  StandardiseStrip(scratch, 2 * lanes, participants);
+  StandardiseStrip(scratch + lanes, 2 * lanes, participants);
+  for (std::int64_t n = 1; n < participants; ++n) {
+    for (std::int64_t half = 0; half < 2 * lanes; half += lanes) {
+      hn::StoreU(hn::Sub(hn::LoadU(d, scratch + 2 * n * lanes + half),
+                         hn::LoadU(d, scratch + half)),
+                 d, out + (n - 1) * stride + half);
+    }
+  }
+}
+
+template <typename T>
+void StandardiseOf(const Byte* const* sources, std::int64_t participants,
+                   std::int64_t count, float* scratch, float* out,
+                   std::int64_t stride) {
+  const auto step = 2 * static_cast<std::int64_t>(hn::Lanes(Floats()));
+  const auto size = static_cast<std::int64_t>(sizeof(T));
+  std::int64_t t = 0;
+  for (; t + step <= count; t += step) {
+    StandardisePair<T>(sources, t * size, participants, scratch, out + t,
+                       stride);
+  }
+  if (t < count) {
+    // Padded with zeros, which agree.
+    std::vector<Byte> tails(static_cast<std::size_t>(participants * step * size));
+    std::vector<const Byte*> starts;
+    for (std::int64_t n = 0; n < participants; ++n) {
+      Byte* const tail = tails.data() + n * step * size;
+      std::memcpy(tail, sources[n] + t * size,
+                  static_cast<std::size_t>((count - t) * size));
+      starts.push_back(tail);
+    }
+    StandardisePair<T>(starts.data(), 0, participants, scratch, out + t, stride);
+    t += step;
+  }
+  for (std::int64_t n = 0; n + 1 < participants; ++n) {
+    std::fill(out + n * stride + t,
+              out + n * stride + std::max(t, RoundUp(count, 2 * kRunPadding)),
+              0.0F);
+  }
+}
+
+void Standardise(const Byte* const* sources, ElementType type,
+                 std::int64_t participants, std::int64_t count, float* scratch,
+                 float* out, std::int64_t stride) {
+  switch (type) {
+    case ElementType::kBFloat16:
+      return StandardiseOf<hwy::bfloat16_t>(sources, participants, count,
+                                            scratch, out, stride);
+    case ElementType::kFloat16:
+      return StandardiseOf<hwy::float16_t>(sources, participants, count,
+                                           scratch, out, stride);
+    default:
+      return StandardiseOf<float>(sources, participants, count, scratch, out,
+                                  stride);
+  }
+}
+
+// Rows [row, row + kRows) of a block: adds to rows[] Σ x² and to columns[] Σ x,
+// or the other way round.
+template <typename T, bool kRowSquares, int kRows>
+HWY_INLINE void AddStripSums(const MatrixView& block, std::int64_t row,
+                             float* columns, double* rows) {
+  const Floats d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto size = static_cast<std::int64_t>(sizeof(T));
+  const Byte* const data =
+      static_cast<const Byte*>(block.data) + row * block.row_stride * size;
+  for (std::int64_t c0 = 0; c0 < block.cols; c0 += kSegment) {
+    const std::int64_t c1 = std::min(block.cols, c0 + kSegment);
+    FloatVector sums[kRows];
+    for (FloatVector& sum : sums) {
+      sum = hn::Zero(d);
+    }
+    const auto add = [&](FloatVector x, int r, FloatVector column) {
+      const FloatVector plain = hn::Add(kRowSquares ? column : sums[r], x);
+      const FloatVector square =
+          hn::MulAdd(x, x, kRowSquares ? sums[r] : column);
+      sums[r] = kRowSquares ? square : plain;
+      return kRowSquares ? plain : square;
+    };
+    std::int64_t c = c0;
+    for (; c + lanes <= c1; c += lanes) {
+      FloatVector column = hn::LoadU(d, columns + c);
+      for (int r = 0; r < kRows; ++r) {
+        column =
+            add(LoadWide<T>(data + (r * block.row_stride + c) * size), r, column);
+      }
+      hn::StoreU(column, d, columns + c);
+    }
+    if (c < c1) {
+      FloatVector column = LoadWideTail<float>(
+          reinterpret_cast<const Byte*>(columns + c), c1 - c);
+      for (int r = 0; r < kRows; ++r) {
+        column = add(LoadWideTail<T>(data + (r * block.row_stride + c) * size,
+                                     c1 - c),
+                     r, column);
+      }
+      HWY_ALIGN float tail[kRunPadding];
+      hn::StoreU(column, d, tail);
+      std::copy_n(tail, c1 - c, columns + c);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      rows[row + r] += Sum(sums[r]);
+    }
+  }
+}
+
+template <typename T, bool kRowSquares>
+void AddSumsOf(const MatrixView& block, float* columns, double* rows) {
+  constexpr int kStrip = 8;
+  std::int64_t row = 0;
+  for (; row + kStrip <= block.rows; row += kStrip) {
+    AddStripSums<T, kRowSquares, kStrip>(block, row, columns, rows);
+  }
+  for (; row < block.rows; ++row) {
+    AddStripSums<T, kRowSquares, 1>(block, row, columns, rows);
+  }
+}
+
+template <bool kRowSquares>
+void AddSumsAs(const MatrixView& block, float* columns, double* rows) {
+  switch (block.type) {
+    case ElementType::kBFloat16:
+      return AddSumsOf<hwy::bfloat16_t, kRowSquares>(block, columns, rows);
+    case ElementType::kFloat16:
+      return AddSumsOf<hwy::float16_t, kRowSquares>(block, columns, rows);
+    default:
+      return AddSumsOf<float, kRowSquares>(block, columns, rows);
+  }
+}
+
+void AddRowSquaresAndColumnSums(const MatrixView& block, float* columns,
+                                double* rows) {
+  AddSumsAs<true>(block, columns, rows);
+}
+
+void AddRowSumsAndColumnSquares(const MatrixView& block, float* columns,
+                                double* rows) {
+  AddSumsAs<false>(block, columns, rows);
 }
 
 template <typename T>
@@ -287,25 +444,8 @@ SumAndSquares SumRowOf(const Byte* data, std::int64_t count) {
   return total;
 }
 
-// Adds the first `count` lanes of `v` to out[0 … count).
-HWY_INLINE void AddLanes(FloatVector v, std::int64_t count, double* out) {
-  const hn::ScalableTag<double> wide;
-  const hn::Rebind<float, decltype(wide)> half;
-  const auto step = static_cast<std::int64_t>(hn::Lanes(wide));
-  HWY_ALIGN float lanes[kRunPadding];
-  hn::StoreU(v, Floats(), lanes);
-  std::int64_t i = 0;
-  for (; i + step <= count; i += step) {
-    const auto sum = hn::PromoteTo(wide, hn::LoadU(half, lanes + i));
-    hn::StoreU(hn::Add(hn::LoadU(wide, out + i), sum), wide, out + i);
-  }
-  for (; i < count; ++i) {
-    out[i] += static_cast<double>(lanes[i]);
-  }
-}
-
 template <typename T, bool kSquares>
-void AddColumnsOf(const MatrixView& block, double* sums) {
+void AddColumnsOf(const MatrixView& block, float* sums) {
   const Floats d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto size = static_cast<std::int64_t>(sizeof(T));
@@ -314,14 +454,20 @@ void AddColumnsOf(const MatrixView& block, double* sums) {
     const std::int64_t r1 = std::min(block.rows, r0 + kColumnRows);
     for (std::int64_t c = 0; c < block.cols; c += lanes) {
       const std::int64_t count = std::min(lanes, block.cols - c);
-      FloatVector sum = hn::Zero(d);
+      FloatVector sum =
+          count == lanes
+              ? hn::LoadU(d, sums + c)
+              : LoadWideTail<float>(reinterpret_cast<const Byte*>(sums + c),
+                                    count);
       for (std::int64_t r = r0; r < r1; ++r) {
         const Byte* const at = data + (r * block.row_stride + c) * size;
         const FloatVector x =
             count == lanes ? LoadWide<T>(at) : LoadWideTail<T>(at, count);
         sum = kSquares ? hn::MulAdd(x, x, sum) : hn::Add(sum, x);
       }
-      AddLanes(sum, count, sums + c);
+      HWY_ALIGN float tail[kRunPadding];
+      hn::StoreU(sum, d, tail);
+      std::copy_n(tail, count, sums + c);
     }
   }
 }
@@ -354,7 +500,7 @@ SumAndSquares SumRow(const Byte* data, ElementType type, std::int64_t count) {
 }
 
 template <typename T>
-void AddColumnsOf(const MatrixView& block, double* sums, double* squares) {
+void AddColumnsOf(const MatrixView& block, float* sums, float* squares) {
   if (sums != nullptr) {
     AddColumnsOf<T, false>(block, sums);
   }
@@ -363,7 +509,7 @@ void AddColumnsOf(const MatrixView& block, double* sums, double* squares) {
   }
 }
 
-void AddColumns(const MatrixView& block, double* sums, double* squares) {
+void AddColumns(const MatrixView& block, float* sums, float* squares) {
   switch (block.type) {
     case ElementType::kBFloat16:
       return AddColumnsOf<hwy::bfloat16_t>(block, sums, squares);
@@ -384,8 +530,9 @@ namespace moescope::numerics {
 namespace {
 HWY_EXPORT(WidenRun);
 HWY_EXPORT(AddGramBlock);
-HWY_EXPORT(DotRows);
-HWY_EXPORT(StandardiseRuns);
+HWY_EXPORT(Standardise);
+HWY_EXPORT(AddRowSquaresAndColumnSums);
+HWY_EXPORT(AddRowSumsAndColumnSquares);
 HWY_EXPORT(SumRow);
 HWY_EXPORT(AddColumns);
 }  // namespace
@@ -404,14 +551,26 @@ void AddGramBlock(absl::Span<const float* const> runs, std::int64_t count,
   (runs.data(), static_cast<std::int64_t>(runs.size()), count, gram);
 }
 
-void DotRows(const double* rows, std::int64_t size, std::int64_t count,
-             double* gram) {
-  HWY_DYNAMIC_DISPATCH(DotRows)(rows, size, count, gram);
+void Standardise(absl::Span<const void* const> sources, ElementType type,
+                 std::int64_t count, float* scratch, float* out,
+                 std::int64_t stride) {
+  std::vector<const std::uint8_t*> bytes;
+  for (const void* source : sources) {
+    bytes.push_back(static_cast<const std::uint8_t*>(source));
+  }
+  HWY_DYNAMIC_DISPATCH(Standardise)
+  (bytes.data(), type, static_cast<std::int64_t>(sources.size()), count,
+   scratch, out, stride);
 }
 
-void StandardiseRuns(float* runs, std::int64_t stride,
-                     std::int64_t participants, std::int64_t count) {
-  HWY_DYNAMIC_DISPATCH(StandardiseRuns)(runs, stride, participants, count);
+void AddRowSquaresAndColumnSums(const MatrixView& block, float* columns,
+                                double* rows) {
+  HWY_DYNAMIC_DISPATCH(AddRowSquaresAndColumnSums)(block, columns, rows);
+}
+
+void AddRowSumsAndColumnSquares(const MatrixView& block, float* columns,
+                                double* rows) {
+  HWY_DYNAMIC_DISPATCH(AddRowSumsAndColumnSquares)(block, columns, rows);
 }
 
 SumAndSquares SumRow(const void* data, ElementType type, std::int64_t count) {
@@ -419,7 +578,7 @@ SumAndSquares SumRow(const void* data, ElementType type, std::int64_t count) {
                                       type, count);
 }
 
-void AddColumns(const MatrixView& block, double* sums, double* squares) {
+void AddColumns(const MatrixView& block, float* sums, float* squares) {
   HWY_DYNAMIC_DISPATCH(AddColumns)(block, sums, squares);
 }
 

@@ -40,10 +40,15 @@ void AddGramBlockNativeBFloat16(absl::Span<const void* const> runs,
 void DotRows(const double* rows, std::int64_t size, std::int64_t count,
              double* gram);
 
-/// Replaces `count` coordinates (a multiple of kRunPadding) of `participants`
-/// runs, `stride` floats apart, by their standardised values.
-void StandardiseRuns(float* runs, std::int64_t stride,
-                     std::int64_t participants, std::int64_t count);
+/// Standardises `count` coordinates of `sources`, at least two participants of
+/// one plain type: row i - 1 of `out`, rows `stride` apart, becomes (x_i - x_0)
+/// over the sample deviation of the coordinate, 0 where all agree, in an order
+/// of coordinates that is the same for all rows. Rows are padded with zeros to a
+/// multiple of 2 kRunPadding, which `stride` must hold. `scratch` holds
+/// 2 kRunPadding floats per participant.
+void Standardise(absl::Span<const void* const> sources, ElementType type,
+                 std::int64_t count, float* scratch, float* out,
+                 std::int64_t stride);
 
 struct SumAndSquares {
   double sum = 0;
@@ -55,6 +60,12 @@ SumAndSquares SumRow(const void* data, ElementType type, std::int64_t count);
 
 /// Adds each column's sum to sums[0 … cols) and of squares to squares[0 …
 /// cols); either may be null.
-void AddColumns(const MatrixView& block, double* sums, double* squares);
+void AddColumns(const MatrixView& block, float* sums, float* squares);
+
+/// Both sides at once: adds to rows[0 … rows) and to columns[0 … cols).
+void AddRowSquaresAndColumnSums(const MatrixView& block, float* columns,
+                                double* rows);
+void AddRowSumsAndColumnSquares(const MatrixView& block, float* columns,
+                                double* rows);
 
 }  // namespace moescope::numerics::internal

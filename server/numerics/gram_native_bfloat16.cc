@@ -22,19 +22,39 @@ MOESCOPE_BF16_TARGET inline __m512bh LoadFull(Run run) {
   return reinterpret_cast<__m512bh>(_mm512_loadu_si512(run));
 }
 
-// By halves, in memory: the compiler's own reduction warns of an uninitialised
-// operand (GCC 12).
-MOESCOPE_BF16_TARGET inline double Sum(__m512 v) {
-  alignas(64) float lanes[16];
-  _mm512_store_ps(lanes, v);
-  const __m256 half = _mm256_add_ps(_mm256_load_ps(lanes), _mm256_load_ps(lanes + 8));
-  const __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half),
-                                    _mm256_extractf128_ps(half, 1));
-  const __m128 pair = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
-  return static_cast<double>(
-      _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair))));
+// a0 b0 a1 b1 and a2 b2 a3 b3 of every 128 bits. The intrinsics warn of an
+// uninitialised operand (GCC 12).
+MOESCOPE_BF16_TARGET inline __m512 LowPairs(__m512 a, __m512 b) {
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25,
+                                 12, 28, 13, 29);
 }
 
+MOESCOPE_BF16_TARGET inline __m512 HighPairs(__m512 a, __m512 b) {
+  return __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11,
+                                 27, 14, 30, 15, 31);
+}
+
+// Adds the sums of the lanes of four vectors to out[0 … 4), by transposing:
+// all four at once, per 128 bits first.
+MOESCOPE_BF16_TARGET inline void AddSums(const __m512 (&sums)[kTile],
+                                         double* out) {
+  const __m512 ab = LowPairs(sums[0], sums[1]) + HighPairs(sums[0], sums[1]);
+  const __m512 cd = LowPairs(sums[2], sums[3]) + HighPairs(sums[2], sums[3]);
+  const __m512 blocks =
+      __builtin_shufflevector(ab, cd, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25,
+                              12, 13, 28, 29) +
+      __builtin_shufflevector(ab, cd, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27,
+                              14, 15, 30, 31);
+  alignas(64) float lanes[16];
+  _mm512_store_ps(lanes, blocks);
+  for (std::int64_t q = 0; q < kTile; ++q) {
+    out[q] += static_cast<double>((lanes[q] + lanes[q + 4]) +
+                                  (lanes[q + 8] + lanes[q + 12]));
+  }
+}
+
+// On the diagonal, what lies below it is left out.
+template <bool kDiagonal>
 MOESCOPE_BF16_TARGET void AddTile(const void* const* left,
                                   const void* const* right, std::int64_t count,
                                   std::int64_t size, double* gram) {
@@ -59,7 +79,9 @@ MOESCOPE_BF16_TARGET void AddTile(const void* const* left,
     for (std::int64_t q = 0; q < kTile; ++q) {
       const __m512bh b = LoadFull(y[q] + t);
       for (std::int64_t p = 0; p < kTile; ++p) {
-        sums[p][q] = _mm512_dpbf16_ps(sums[p][q], a[p], b);
+        if (!kDiagonal || p <= q) {
+          sums[p][q] = _mm512_dpbf16_ps(sums[p][q], a[p], b);
+        }
       }
     }
   }
@@ -73,9 +95,7 @@ MOESCOPE_BF16_TARGET void AddTile(const void* const* left,
     }
   }
   for (std::int64_t p = 0; p < kTile; ++p) {
-    for (std::int64_t q = 0; q < kTile; ++q) {
-      gram[p * size + q] += Sum(sums[p][q]);
-    }
+    AddSums(sums[p], gram + p * size);
   }
 }
 
@@ -86,8 +106,12 @@ void AddGramBlockNativeBFloat16(absl::Span<const void* const> runs,
   const auto size = static_cast<std::int64_t>(runs.size());
   for (std::int64_t i = 0; i < size; i += kTile) {
     for (std::int64_t j = i; j < size; j += kTile) {
-      AddTile(runs.data() + i, runs.data() + j, count, size,
-              gram + i * size + j);
+      double* const at = gram + i * size + j;
+      if (i == j) {
+        AddTile<true>(runs.data() + i, runs.data() + j, count, size, at);
+      } else {
+        AddTile<false>(runs.data() + i, runs.data() + j, count, size, at);
+      }
     }
   }
 }
