@@ -9,8 +9,12 @@
 
 #include "moescope/analysis/activation_statistics.h"
 #include "moescope/analysis/expert_similarity.h"
+#include "moescope/analysis/matrix_pca.h"
+#include "moescope/analysis/neuron_pca.h"
 #include "moescope/analysis/neuron_weight_statistics.h"
+#include "moescope/analysis/router_regression.h"
 #include "moescope/analysis/routing_trace.h"
+#include "moescope/analysis/static_suite.h"
 #include "moescope/base/error.h"
 
 namespace moescope::analysis {
@@ -37,6 +41,18 @@ struct Runner {
   absl::Status operator()(const spec::ActivationStatisticsSpec& spec) const {
     return RunActivationStatistics(spec, inputs, resume, pool, context, sink);
   }
+  absl::Status operator()(const spec::RouterRegressionSpec& spec) const {
+    return RunRouterRegression(spec, inputs, resume, pool, context, sink);
+  }
+  absl::Status operator()(const spec::MatrixPcaSpec& spec) const {
+    return RunMatrixPca(spec, inputs, resume, pool, context, sink);
+  }
+  absl::Status operator()(const spec::NeuronPcaSpec& spec) const {
+    return RunNeuronPca(spec, inputs, resume, pool, context, sink);
+  }
+  absl::Status operator()(const spec::StaticSuiteSpec& spec) const {
+    return RunStaticSuite(spec, inputs, resume, pool, context, sink);
+  }
 };
 
 }  // namespace
@@ -45,8 +61,9 @@ const std::vector<spec::AnalysisInfo>& Catalogue() {
   // Never destroyed: threads may still read it while the program ends.
   static const auto* const catalogue = new std::vector<spec::AnalysisInfo>{
       RoutingTraceInfo(), ExpertSimilarityInfo(), NeuronWeightStatisticsInfo(),
-      ActivationStatisticsInfo()};
-  static_assert(std::variant_size_v<spec::AnalysisSpec> == 4,
+      ActivationStatisticsInfo(), RouterRegressionInfo(), MatrixPcaInfo(),
+      NeuronPcaInfo(), StaticSuiteInfo()};
+  static_assert(std::variant_size_v<spec::AnalysisSpec> == 8,
                 "every analysis stands in the catalogue");
   return *catalogue;
 }

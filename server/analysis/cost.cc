@@ -25,6 +25,9 @@ constexpr double kEigenFlopsPerSecond = 3e9;
 // their images while the answer is made.
 constexpr std::int64_t kNeuronStateBytes = 160;
 constexpr std::int64_t kTopTokenBytes = 12;
+constexpr double kStandardiseFlops = 6;
+// Neurons that neuron_pca widens at once.
+constexpr std::int64_t kPanelNeurons = 2048;
 
 template <class T>
 std::int64_t Count(const std::vector<T>& values) {
@@ -104,6 +107,78 @@ struct Estimator {
       cost.memory_bytes += 2 * 8 * small * small;
     }
     return Timed(cost, eigen_flops);
+  }
+
+  // Weights that a static analysis reads, N participants counted with a routed
+  // expert's width.
+  std::int64_t Coordinates(std::int64_t layers, std::int64_t projections) const {
+    return layers * projections * expert_matrix();
+  }
+
+  CostEstimate operator()(const spec::RouterRegressionSpec& spec) const {
+    CostEstimate cost;
+    const std::int64_t layers = Count(spec.layers);
+    const std::int64_t experts = config.num_experts;
+    const std::int64_t weights =
+        Coordinates(layers, Count(spec.projections)) * experts +
+        layers * experts * config.width;
+    cost.bytes_read = weights * bytes_per_weight;
+    cost.flops = Real(weights) +
+                 Real(layers * experts * experts * config.width) +
+                 Real(layers * Count(spec.projections) * spec.draws) *
+                     Real(experts * (experts - 1));
+    cost.memory_bytes = 8 * (8 * experts * experts + 3 * experts * config.width);
+    return Timed(cost);
+  }
+
+  CostEstimate operator()(const spec::MatrixPcaSpec& spec) const {
+    CostEstimate cost;
+    const std::int64_t n = Count(spec.participants);
+    const std::int64_t coordinates =
+        Coordinates(Count(spec.layers), Count(spec.projections));
+    cost.bytes_read = coordinates * n * bytes_per_weight;
+    // Mean, deviation and quotient of every value beside the products.
+    cost.flops = Real(coordinates) * Real(n) * (Real(n + 1) + kStandardiseFlops);
+    cost.memory_bytes = 8 * 4 * n * n;
+    return Timed(cost);
+  }
+
+  CostEstimate operator()(const spec::NeuronPcaSpec& spec) const {
+    CostEstimate cost;
+    const std::int64_t units = Count(spec.layers) * Count(spec.projections);
+    const std::int64_t neurons =
+        Count(spec.participants) * config.expert_width;
+    cost.bytes_read = 2 * units * neurons * config.width * bytes_per_weight;
+    cost.flops = Real(units * neurons) * Real(config.width) *
+                 Real(config.width + 2 * spec.dims);
+    // The correlation matrix, a panel of neurons, scores.
+    cost.memory_bytes = 8 * config.width * config.width +
+                        4 * kPanelNeurons * config.width +
+                        12 * neurons * spec.dims;
+    return Timed(cost);
+  }
+
+  CostEstimate operator()(const spec::StaticSuiteSpec& spec) const {
+    spec::RouterRegressionSpec regression;
+    regression.layers = spec.layers;
+    regression.projections = spec.projections;
+    regression.draws = spec.draws;
+    spec::MatrixPcaSpec components;
+    components.layers = spec.layers;
+    components.projections = spec.projections;
+    components.participants = spec.participants;
+    CostEstimate cost = (*this)(components);
+    const CostEstimate pairs = (*this)(regression);
+    const std::int64_t n = Count(spec.participants);
+    const double weights =
+        Real(Coordinates(Count(spec.layers), Count(spec.projections)) * n);
+    // The raw Gram matrix, and squares for norms.
+    cost.flops += pairs.flops + weights * (Real(n + 1) + 2);
+    cost.bytes_read += Count(spec.layers) * config.num_experts * config.width *
+                       bytes_per_weight;
+    cost.memory_bytes += pairs.memory_bytes +
+                         8 * n * (config.expert_width + config.width);
+    return Timed(cost);
   }
 
   CostEstimate operator()(const spec::RoutingTraceSpec& spec) const {

@@ -13,17 +13,13 @@
 #include "absl/types/span.h"
 #include "server/analysis/chunk_emitter_internal.h"
 #include "server/analysis/parameters_internal.h"
-#include "server/analysis/participants_internal.h"
+#include "server/analysis/projection_reading_internal.h"
 
 #include "moescope/base/status_macros.h"
 #include "moescope/numerics/cosine.h"
-#include "moescope/numerics/gram.h"
 
 namespace moescope::analysis {
 namespace {
-
-using internal::LayerName;
-using internal::Participant;
 
 // What one chunk holds: a projection's cosines, or the router's.
 struct Unit {
@@ -62,75 +58,6 @@ absl::StatusOr<std::vector<Unit>> PlanUnits(
   return units;
 }
 
-// What the participants of a unit have in common.
-struct Comparison {
-  std::vector<std::int64_t> matrix_participants;  // [M], M ≤ N
-  std::vector<double> gram;                       // [M, M]
-  std::vector<double> means;                      // [N, D]
-  std::vector<std::int64_t> nonfinite;            // [N]
-};
-
-// Puts what one reading of `group` gave to the places of its members.
-void Place(const numerics::GramResult& read,
-           const std::vector<std::size_t>& group, bool mean_is_column,
-           Comparison& comparison) {
-  const std::vector<double>& means =
-      mean_is_column ? read.mean_column : read.mean_row;
-  const std::size_t depth = means.size() / group.size();
-  for (std::size_t i = 0; i < group.size(); ++i) {
-    comparison.nonfinite[group[i]] = read.nonfinite[i];
-    std::copy_n(means.begin() + static_cast<std::ptrdiff_t>(i * depth), depth,
-                comparison.means.begin() +
-                    static_cast<std::ptrdiff_t>(group[i] * depth));
-  }
-}
-
-// Reads every participant's matrix once: those of a routed expert's shape
-// together, the others, which have only a mean, one by one.
-absl::StatusOr<Comparison> Compare(const std::vector<Participant>& participants,
-                                   model::Projection projection,
-                                   const Levels& levels, std::int64_t depth,
-                                   ThreadPool& pool,
-                                   const RunContext& context) {
-  const bool down = projection == model::Projection::kDown;
-  numerics::GramOptions options;
-  options.gram = levels.matrix;
-  options.mean_row = levels.neuron_average && !down;
-  options.mean_column = levels.neuron_average && down;
-  Comparison comparison;
-  comparison.nonfinite.resize(participants.size());
-  if (levels.neuron_average) {
-    comparison.means.resize(participants.size() *
-                            static_cast<std::size_t>(depth));
-  }
-  std::vector<std::size_t> group;
-  std::vector<numerics::MatrixView> views;
-  for (std::size_t i = 0; i < participants.size(); ++i) {
-    const numerics::MatrixView& view = participants[i].weights[projection];
-    if (participants[i].routed_shape) {
-      group.push_back(i);
-      views.push_back(view);
-      comparison.matrix_participants.push_back(participants[i].number);
-      continue;
-    }
-    numerics::GramOptions alone = options;
-    alone.gram = false;
-    MOESCOPE_ASSIGN_OR_RETURN(
-        const numerics::GramResult read,
-        numerics::ComputeGram(absl::MakeConstSpan(&view, 1), alone, pool,
-                              context));
-    Place(read, {i}, down, comparison);
-  }
-  if (!group.empty()) {
-    MOESCOPE_ASSIGN_OR_RETURN(
-        numerics::GramResult read,
-        numerics::ComputeGram(views, options, pool, context));
-    Place(read, group, down, comparison);
-    comparison.gram = std::move(read.gram);
-  }
-  return comparison;
-}
-
 // Appends "<name>" [N, N] and "<name>_participants" [N].
 void AddCosines(const std::string& name, const std::vector<double>& cosines,
                 const std::vector<std::int64_t>& participants,
@@ -146,57 +73,37 @@ absl::StatusOr<spec::Chunk> ProjectionChunk(
     const Unit& unit, const Levels& levels, ThreadPool& pool,
     const RunContext& context) {
   MOESCOPE_ASSIGN_OR_RETURN(
-      std::vector<Participant> participants,
+      const std::vector<internal::Participant> participants,
       internal::FindParticipants(spec.participants, unit.layer, inputs));
-  if (!levels.neuron_average) {
-    // Nothing is asked of the others: they are not even read.
-    participants.erase(
-        std::remove_if(participants.begin(), participants.end(),
-                       [](const Participant& p) { return !p.routed_shape; }),
-        participants.end());
-  }
+  internal::ReadingWants wants;
+  wants.gram = levels.matrix;
+  wants.means = levels.neuron_average;
   MOESCOPE_ASSIGN_OR_RETURN(
-      const Comparison comparison,
-      Compare(participants, *unit.projection, levels,
-              inputs.checkpoint->config().width, pool, context));
-  const std::string prefix = LayerName(
-      unit.layer, absl::StrCat(model::ProjectionName(*unit.projection), "."));
+      const internal::ProjectionReading reading,
+      internal::ReadProjection(participants, *unit.projection, wants, pool,
+                               context));
+  const std::string prefix =
+      internal::ProjectionPrefix(unit.layer, *unit.projection);
   spec::Chunk chunk;
   if (levels.matrix) {
-    MOESCOPE_ASSIGN_OR_RETURN(
-        const std::vector<double> cosines,
-        numerics::CosinesFromGram(
-            comparison.gram,
-            static_cast<std::int64_t>(comparison.matrix_participants.size())));
-    AddCosines(prefix + "matrix", cosines, comparison.matrix_participants,
-               chunk);
+    MOESCOPE_RETURN_IF_ERROR(
+        internal::AddMatrixSimilarity(reading, prefix, chunk));
   }
-  const auto n = static_cast<std::int64_t>(participants.size());
   if (levels.neuron_average) {
-    std::vector<std::int64_t> numbers;
-    for (const Participant& participant : participants) {
-      numbers.push_back(participant.number);
-    }
-    MOESCOPE_ASSIGN_OR_RETURN(
-        const std::vector<double> cosines,
-        numerics::RowCosines(comparison.means, n,
-                             inputs.checkpoint->config().width));
-    AddCosines(prefix + "neuron_average", cosines, numbers, chunk);
+    MOESCOPE_RETURN_IF_ERROR(
+        internal::AddAverageSimilarity(reading, prefix, chunk).status());
   }
-  chunk.arrays.push_back(spec::MakeArray(
-      prefix + "nonfinite", {n}, absl::MakeConstSpan(comparison.nonfinite)));
+  internal::AddNonfinite(reading, prefix, chunk);
   return chunk;
 }
 
 absl::StatusOr<spec::Chunk> RouterChunk(const model::Checkpoint& checkpoint,
                                         std::int64_t layer) {
-  MOESCOPE_ASSIGN_OR_RETURN(const numerics::MatrixView router,
-                            checkpoint.Router(layer));
-  MOESCOPE_ASSIGN_OR_RETURN(const std::vector<double> cosines,
-                            numerics::RowCosines(router));
   spec::Chunk chunk;
-  chunk.arrays.push_back(internal::MakeFloat32(
-      LayerName(layer, "router"), {router.rows, router.rows}, cosines));
+  MOESCOPE_RETURN_IF_ERROR(
+      internal::AddRouterSimilarity(checkpoint, layer,
+                                    internal::LayerName(layer, ""), chunk)
+          .status());
   return chunk;
 }
 
@@ -239,6 +146,45 @@ std::vector<spec::ArrayDeclaration> Declarations() {
 }
 
 }  // namespace
+
+namespace internal {
+
+absl::Status AddMatrixSimilarity(const ProjectionReading& reading,
+                                 const std::string& prefix,
+                                 spec::Chunk& chunk) {
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const std::vector<double> cosines,
+      numerics::CosinesFromGram(
+          reading.gram, static_cast<std::int64_t>(reading.fitting.size())));
+  AddCosines(prefix + "matrix", cosines, reading.fitting, chunk);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<double>> AddAverageSimilarity(
+    const ProjectionReading& reading, const std::string& prefix,
+    spec::Chunk& chunk) {
+  const auto n = static_cast<std::int64_t>(reading.participants.size());
+  const auto depth = static_cast<std::int64_t>(reading.means.size()) /
+                     std::max<std::int64_t>(1, n);
+  MOESCOPE_ASSIGN_OR_RETURN(std::vector<double> cosines,
+                            numerics::RowCosines(reading.means, n, depth));
+  AddCosines(prefix + "neuron_average", cosines, reading.participants, chunk);
+  return cosines;
+}
+
+absl::StatusOr<std::vector<double>> AddRouterSimilarity(
+    const model::Checkpoint& checkpoint, std::int64_t layer,
+    const std::string& prefix, spec::Chunk& chunk) {
+  MOESCOPE_ASSIGN_OR_RETURN(const numerics::MatrixView router,
+                            checkpoint.Router(layer));
+  MOESCOPE_ASSIGN_OR_RETURN(std::vector<double> cosines,
+                            numerics::RowCosines(router));
+  chunk.arrays.push_back(internal::MakeFloat32(
+      prefix + "router", {router.rows, router.rows}, cosines));
+  return cosines;
+}
+
+}  // namespace internal
 
 spec::AnalysisInfo ExpertSimilarityInfo() {
   using Spec = spec::ExpertSimilaritySpec;

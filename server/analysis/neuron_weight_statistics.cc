@@ -13,12 +13,11 @@
 #include "absl/types/span.h"
 #include "server/analysis/chunk_emitter_internal.h"
 #include "server/analysis/parameters_internal.h"
-#include "server/analysis/participants_internal.h"
+#include "server/analysis/projection_reading_internal.h"
 
 #include "moescope/base/status_macros.h"
 #include "moescope/numerics/descriptive.h"
 #include "moescope/numerics/effective_rank.h"
-#include "moescope/numerics/gram.h"
 
 namespace moescope::analysis {
 namespace {
@@ -30,18 +29,14 @@ struct Unit {
   model::Projection projection = model::Projection::kGate;
 };
 
-// One projection of one layer; N participants of a routed expert's shape.
+// Summaries of N participants' norms.
 struct Figures {
-  std::vector<std::int64_t> participants;
-  std::vector<double> norms;  // [N, F]
-  std::vector<std::int64_t> nonfinite;
   std::vector<double> mean;
   std::vector<double> std;
   std::vector<double> min;
   std::vector<double> max;
   std::vector<double> quantiles;  // [N, Q]
   std::vector<double> frobenius;
-  std::vector<double> effective_rank;
 };
 
 // √Σ of squared norms: what the matrix itself would give, without another
@@ -69,83 +64,31 @@ absl::Status Summarise(absl::Span<const double> norms, bool finite,
   return absl::OkStatus();
 }
 
-absl::StatusOr<Figures> Compute(const spec::NeuronWeightStatisticsSpec& spec,
-                                const ModelInputs& inputs, const Unit& unit,
-                                ThreadPool& pool, const RunContext& context) {
+absl::StatusOr<spec::Chunk> Compute(
+    const spec::NeuronWeightStatisticsSpec& spec, const ModelInputs& inputs,
+    const Unit& unit, ThreadPool& pool, const RunContext& context) {
   MOESCOPE_ASSIGN_OR_RETURN(
       const std::vector<Participant> all,
       internal::FindParticipants(spec.participants, unit.layer, inputs));
-  Figures figures;
-  std::vector<numerics::MatrixView> views;
-  for (const Participant& participant : all) {
-    if (participant.routed_shape) {
-      figures.participants.push_back(participant.number);
-      views.push_back(participant.weights[unit.projection]);
-    }
-  }
-  if (views.empty()) {
-    return figures;
-  }
-  numerics::GramOptions options;
-  options.gram = false;
-  options.column_norms = unit.projection == model::Projection::kDown;
-  options.row_norms = !options.column_norms;
+  internal::ReadingWants wants;
+  wants.norms = true;
   MOESCOPE_ASSIGN_OR_RETURN(
-      numerics::GramResult read,
-      numerics::ComputeGram(views, options, pool, context));
-  figures.norms =
-      std::move(options.row_norms ? read.row_norms : read.column_norms);
-  figures.nonfinite = std::move(read.nonfinite);
-  const std::size_t width = figures.norms.size() / views.size();
-  for (std::size_t i = 0; i < views.size(); ++i) {
-    MOESCOPE_RETURN_IF_ERROR(context.Check());
-    MOESCOPE_RETURN_IF_ERROR(
-        Summarise(absl::MakeConstSpan(figures.norms).subspan(i * width, width),
-                  figures.nonfinite[i] == 0, spec.quantiles, figures));
-    if (spec.effective_rank) {
+      const internal::ProjectionReading reading,
+      internal::ReadProjection(all, unit.projection, wants, pool, context));
+  std::vector<double> ranks;
+  for (const Participant& participant : all) {
+    if (spec.effective_rank && participant.routed_shape) {
       MOESCOPE_ASSIGN_OR_RETURN(
           const numerics::Spectrum spectrum,
-          numerics::ComputeSpectrum(views[i], pool, context));
-      figures.effective_rank.push_back(spectrum.effective_rank);
+          numerics::ComputeSpectrum(participant.weights[unit.projection], pool,
+                                    context));
+      ranks.push_back(spectrum.effective_rank);
     }
   }
-  return figures;
-}
-
-spec::Chunk MakeChunk(const spec::NeuronWeightStatisticsSpec& spec,
-                      const Unit& unit, std::int64_t width,
-                      const Figures& figures) {
-  const std::string prefix = internal::LayerName(
-      unit.layer, absl::StrCat(model::ProjectionName(unit.projection), "."));
-  const auto n = static_cast<std::int64_t>(figures.participants.size());
   spec::Chunk chunk;
-  const auto add = [&](const char* name, const std::vector<double>& values) {
-    chunk.arrays.push_back(
-        spec::MakeArray(prefix + name, {n}, absl::MakeConstSpan(values)));
-  };
-  const auto add_counts = [&](const char* name,
-                              const std::vector<std::int64_t>& values) {
-    chunk.arrays.push_back(
-        spec::MakeArray(prefix + name, {n}, absl::MakeConstSpan(values)));
-  };
-  add_counts("participants", figures.participants);
-  chunk.arrays.push_back(
-      internal::MakeFloat32(prefix + "norms", {n, width}, figures.norms));
-  add("norm_mean", figures.mean);
-  add("norm_std", figures.std);
-  add("norm_min", figures.min);
-  add("norm_max", figures.max);
-  if (!spec.quantiles.empty()) {
-    chunk.arrays.push_back(
-        spec::MakeArray(prefix + "norm_quantiles",
-                        {n, static_cast<std::int64_t>(spec.quantiles.size())},
-                        absl::MakeConstSpan(figures.quantiles)));
-  }
-  add("frobenius", figures.frobenius);
-  if (spec.effective_rank) {
-    add("effective_rank", figures.effective_rank);
-  }
-  add_counts("nonfinite", figures.nonfinite);
+  MOESCOPE_RETURN_IF_ERROR(internal::AddNormStatistics(
+      reading, spec.quantiles, spec.effective_rank ? &ranks : nullptr,
+      internal::ProjectionPrefix(unit.layer, unit.projection), chunk));
   return chunk;
 }
 
@@ -195,6 +138,49 @@ std::vector<spec::ArrayDeclaration> Declarations() {
 }
 
 }  // namespace
+
+namespace internal {
+
+absl::Status AddNormStatistics(const ProjectionReading& reading,
+                               const std::vector<double>& quantiles,
+                               const std::vector<double>* effective_ranks,
+                               const std::string& prefix, spec::Chunk& chunk) {
+  const std::size_t count = reading.fitting.size();
+  const std::size_t width = count == 0 ? 0 : reading.norms.size() / count;
+  Figures figures;
+  for (std::size_t i = 0; i < count; ++i) {
+    MOESCOPE_RETURN_IF_ERROR(
+        Summarise(absl::MakeConstSpan(reading.norms).subspan(i * width, width),
+                  reading.fitting_nonfinite[i] == 0, quantiles, figures));
+  }
+  const auto n = static_cast<std::int64_t>(count);
+  const auto add = [&](const char* name, const auto& values) {
+    chunk.arrays.push_back(
+        spec::MakeArray(prefix + name, {n}, absl::MakeConstSpan(values)));
+  };
+  add("participants", reading.fitting);
+  chunk.arrays.push_back(
+      MakeFloat32(prefix + "norms", {n, static_cast<std::int64_t>(width)},
+                  reading.norms));
+  add("norm_mean", figures.mean);
+  add("norm_std", figures.std);
+  add("norm_min", figures.min);
+  add("norm_max", figures.max);
+  if (!quantiles.empty()) {
+    chunk.arrays.push_back(spec::MakeArray(
+        prefix + "norm_quantiles",
+        {n, static_cast<std::int64_t>(quantiles.size())},
+        absl::MakeConstSpan(figures.quantiles)));
+  }
+  add("frobenius", figures.frobenius);
+  if (effective_ranks != nullptr) {
+    add("effective_rank", *effective_ranks);
+  }
+  add("nonfinite", reading.fitting_nonfinite);
+  return absl::OkStatus();
+}
+
+}  // namespace internal
 
 spec::AnalysisInfo NeuronWeightStatisticsInfo() {
   using Spec = spec::NeuronWeightStatisticsSpec;
@@ -246,10 +232,9 @@ absl::Status RunNeuronWeightStatistics(
         unit.layer = layer;
         MOESCOPE_ASSIGN_OR_RETURN(unit.projection,
                                   internal::ParseProjection(name));
-        MOESCOPE_ASSIGN_OR_RETURN(const Figures figures,
+        MOESCOPE_ASSIGN_OR_RETURN(spec::Chunk chunk,
                                   Compute(spec, inputs, unit, pool, context));
-        MOESCOPE_RETURN_IF_ERROR(emitter.Emit(MakeChunk(
-            spec, unit, inputs.checkpoint->config().expert_width, figures)));
+        MOESCOPE_RETURN_IF_ERROR(emitter.Emit(std::move(chunk)));
       } else {
         emitter.Skip();
       }

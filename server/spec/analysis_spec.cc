@@ -57,6 +57,12 @@ const std::vector<std::string>& SimilarityLevels() {
   return *levels;
 }
 
+const std::vector<std::string>& PcaOutputs() {
+  static const auto* const outputs =
+      new std::vector<std::string>{"scores", "sample", "bins"};
+  return *outputs;
+}
+
 const std::vector<std::string>& ProjectionNames() {
   static const auto* const names =
       new std::vector<std::string>{"gate_proj", "up_proj", "down_proj"};

@@ -1,6 +1,7 @@
 // Checks and canonical order of every field of every Spec.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <set>
 #include <string>
@@ -24,6 +25,9 @@ constexpr std::int64_t kMaxBlockTokens = std::int64_t{1} << 20;
 constexpr std::size_t kMaxThresholds = 16;
 constexpr std::int64_t kMaxTopTokens = 64;
 constexpr double kMaxHistogramEdges = 4097;
+constexpr std::int64_t kMaxDraws = 10000000;
+constexpr std::int64_t kMaxSampleSize = 1000000;
+constexpr std::int64_t kMaxBins = 1024;
 
 absl::Status RequireMoe(const ModelFacts& model) {
   if (!model.is_dense) {
@@ -335,6 +339,51 @@ absl::Status CheckTraceFields(const ModelFacts& model,
   return absl::OkStatus();
 }
 
+absl::Status CheckRange(absl::string_view field, std::int64_t value,
+                        std::int64_t low, std::int64_t high) {
+  if (value < low || value > high) {
+    return InvalidField(field, absl::StrCat(value, " is outside [", low, ", ",
+                                            high, "]"));
+  }
+  return absl::OkStatus();
+}
+
+// A line through the pairs of experts needs three pairs.
+absl::Status CheckRegression(const ModelFacts& model, std::int64_t draws,
+                             std::int64_t seed) {
+  constexpr std::int64_t kFewest = 3;
+  if (model.num_experts < kFewest) {
+    return FieldError(absl::StatusCode::kFailedPrecondition, "spec.model",
+                      absl::StrCat("\"", model.name, "\" has ",
+                                   model.num_experts, " experts, a regression "
+                                   "over pairs needs ", kFewest),
+                      "ANALYSIS_DOES_NOT_FIT");
+  }
+  MOESCOPE_RETURN_IF_ERROR(CheckRange("spec.draws", draws, 1, kMaxDraws));
+  return CheckRange("spec.seed", seed, 0,
+                    std::numeric_limits<std::int64_t>::max());
+}
+
+absl::Status CheckClustering(double eps, std::int64_t min_samples) {
+  if (!std::isfinite(eps) || eps < 0) {
+    return InvalidField("spec.eps", absl::StrCat(eps, " is not a finite number "
+                                                      "≥ 0"));
+  }
+  return CheckRange("spec.min_samples", min_samples, 1,
+                    std::numeric_limits<std::int64_t>::max());
+}
+
+// Points are participants or their neurons: one alone has no components.
+absl::Status CheckPoints(const std::vector<std::string>& participants,
+                         std::size_t fewest) {
+  if (participants.size() < fewest) {
+    return InvalidField("spec.participants",
+                        absl::StrCat(participants.size(), " of them; at least ",
+                                     fewest, " are needed"));
+  }
+  return absl::OkStatus();
+}
+
 struct Normaliser {
   const ModelFacts& model;
   const ModelFacts* baseline;
@@ -372,6 +421,59 @@ struct Normaliser {
                                             spec.projections));
     MOESCOPE_RETURN_IF_ERROR(CheckQuantiles(spec.quantiles));
     return NormaliseParticipants(model, baseline, spec);
+  }
+
+  // What every analysis of projections has.
+  template <typename Spec>
+  absl::Status NormaliseSelection(Spec& spec) const {
+    MOESCOPE_RETURN_IF_ERROR(
+        NormaliseLayers("spec.layers", model, model.moe_layers, spec.layers));
+    return NormaliseWords("spec.projections", ProjectionNames(),
+                          ProjectionNames(), spec.projections);
+  }
+
+  absl::Status operator()(RouterRegressionSpec& spec) const {
+    MOESCOPE_RETURN_IF_ERROR(NormaliseSelection(spec));
+    return CheckRegression(model, spec.draws, spec.seed);
+  }
+
+  absl::Status operator()(MatrixPcaSpec& spec) const {
+    MOESCOPE_RETURN_IF_ERROR(NormaliseSelection(spec));
+    MOESCOPE_RETURN_IF_ERROR(CheckClustering(spec.eps, spec.min_samples));
+    MOESCOPE_RETURN_IF_ERROR(NormaliseParticipants(model, baseline, spec));
+    return CheckPoints(spec.participants, 2);
+  }
+
+  absl::Status operator()(NeuronPcaSpec& spec) const {
+    MOESCOPE_RETURN_IF_ERROR(NormaliseSelection(spec));
+    MOESCOPE_RETURN_IF_ERROR(CheckRange("spec.dims", spec.dims, 2, 3));
+    MOESCOPE_RETURN_IF_ERROR(NormaliseWords("spec.outputs", PcaOutputs(),
+                                            {"scores"}, spec.outputs));
+    MOESCOPE_RETURN_IF_ERROR(
+        CheckRange("spec.sample_size", spec.sample_size, 1, kMaxSampleSize));
+    MOESCOPE_RETURN_IF_ERROR(CheckRange("spec.bins", spec.bins, 1, kMaxBins));
+    MOESCOPE_RETURN_IF_ERROR(
+        CheckRange("spec.seed", spec.seed, 0,
+                   std::numeric_limits<std::int64_t>::max()));
+    return NormaliseParticipants(model, baseline, spec);
+  }
+
+  absl::Status operator()(StaticSuiteSpec& spec) const {
+    MOESCOPE_RETURN_IF_ERROR(NormaliseSelection(spec));
+    MOESCOPE_RETURN_IF_ERROR(CheckQuantiles(spec.quantiles));
+    MOESCOPE_RETURN_IF_ERROR(CheckRegression(model, spec.draws, spec.seed));
+    MOESCOPE_RETURN_IF_ERROR(CheckClustering(spec.eps, spec.min_samples));
+    MOESCOPE_RETURN_IF_ERROR(NormaliseParticipants(model, baseline, spec));
+    // Sorted: all routed experts take part if the last of them has its place.
+    const auto last = static_cast<std::size_t>(model.num_experts - 1);
+    if (spec.participants.size() <= last ||
+        spec.participants[last] != absl::StrCat(last)) {
+      return InvalidField("spec.participants",
+                          absl::StrCat("leaves out some of the ",
+                                       model.num_experts,
+                                       " routed experts: the suite takes all"));
+    }
+    return absl::OkStatus();
   }
 
   absl::Status operator()(ActivationStatisticsSpec& spec) const {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <utility>
 
@@ -14,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include <nlohmann/json.hpp>
 
 #include "moescope/analysis/catalogue.h"
 #include "moescope/base/run_context.h"
@@ -230,6 +232,57 @@ std::string Compare(const std::string& model, const std::string& group,
     const std::string problem = CompareArray(entry, found->second, tolerance);
     if (!problem.empty()) {
       return problem;
+    }
+    ++*compared;
+  }
+  return "";
+}
+
+std::map<std::string, double> ExpectedValues(const std::string& model,
+                                             const std::string& group) {
+  std::ifstream file(TestData(absl::StrCat("expected/", model, ".json")));
+  const auto json = nlohmann::json::parse(file);
+  std::map<std::string, double> values;
+  for (const auto& [name, value] :
+       json.at("groups").at(group).at("values").items()) {
+    values[name] = value.get<double>();
+  }
+  return values;
+}
+
+std::map<std::string, double> Scalars(const Log& log) {
+  std::map<std::string, double> scalars;
+  for (const spec::Chunk& chunk : log.chunks) {
+    for (const spec::Array& array : chunk.arrays) {
+      if (array.shape.empty()) {
+        scalars[array.name] = spec::ToDoubles(array)[0];
+      }
+    }
+  }
+  return scalars;
+}
+
+std::string CompareValues(const std::string& model, const std::string& group,
+                          const std::vector<std::string>& endings,
+                          const Log& log, const Tolerance& tolerance,
+                          int* compared) {
+  const std::map<std::string, double> scalars = Scalars(log);
+  *compared = 0;
+  for (const auto& [name, expected] : ExpectedValues(model, group)) {
+    if (std::none_of(endings.begin(), endings.end(),
+                     [&name = name](const std::string& ending) {
+                       return absl::EndsWith(name, ending);
+                     })) {
+      continue;
+    }
+    const auto found = scalars.find(name);
+    if (found == scalars.end()) {
+      return absl::StrCat(name, " was not emitted");
+    }
+    const double bound =
+        tolerance.absolute + tolerance.relative * std::abs(expected);
+    if (!(std::abs(found->second - expected) <= bound)) {
+      return absl::StrCat(name, ": ", found->second, ", expected ", expected);
     }
     ++*compared;
   }

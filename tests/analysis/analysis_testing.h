@@ -68,4 +68,18 @@ std::string Compare(const std::string& model, const std::string& group,
                     const std::vector<std::string>& endings, const Log& log,
                     const Tolerance& tolerance, int* compared);
 
+/// The numbers of the expected `group` of `model`, by name.
+std::map<std::string, double> ExpectedValues(const std::string& model,
+                                             const std::string& group);
+
+/// The scalars of `log` by name.
+std::map<std::string, double> Scalars(const Log& log);
+
+/// As Compare, for the numbers of the JSON whose name ends with one of
+/// `endings`.
+std::string CompareValues(const std::string& model, const std::string& group,
+                          const std::vector<std::string>& endings,
+                          const Log& log, const Tolerance& tolerance,
+                          int* compared);
+
 }  // namespace moescope::analysis

@@ -29,7 +29,9 @@ std::vector<std::string> Names() {
 TEST(CatalogueTest, ListsEveryAnalysisInTheOrderOfTheSpecs) {
   EXPECT_THAT(Names(),
               ElementsAre("routing_trace", "expert_similarity",
-                          "neuron_weight_statistics", "activation_statistics"));
+                          "neuron_weight_statistics", "activation_statistics",
+                          "router_regression", "matrix_pca", "neuron_pca",
+                          "static_suite"));
 }
 
 TEST(CatalogueTest, SaysWhatEveryParameterAndArrayMeans) {
@@ -57,6 +59,8 @@ TEST(CatalogueTest, KnowsWhichAnalysesNeedAForwardPass) {
   EXPECT_FALSE(NeedsModel(spec::ExpertSimilaritySpec()));
   EXPECT_FALSE(NeedsModel(spec::NeuronWeightStatisticsSpec()));
   EXPECT_TRUE(NeedsModel(spec::ActivationStatisticsSpec()));
+  EXPECT_FALSE(NeedsModel(spec::RouterRegressionSpec()));
+  EXPECT_FALSE(NeedsModel(spec::StaticSuiteSpec()));
 }
 
 TEST(CatalogueTest, TellsTheFactsOfACheckpoint) {
@@ -87,6 +91,29 @@ TEST(CatalogueTest, EstimatesOneReadingOfTheExpertsForTheirSimilarity) {
   EXPECT_EQ(cost.bytes_read, coordinates * 8 * 2);
   EXPECT_EQ(cost.flops, static_cast<double>(coordinates * 8 * 9));
   EXPECT_GT(cost.seconds, 0);
+}
+
+TEST(CatalogueTest, EstimatesTheSuiteAtOneReadingOfItsParts) {
+  spec::StaticSuiteSpec suite;
+  suite.model = "tiny-mixtral";
+  spec::MatrixPcaSpec components;
+  components.model = "tiny-mixtral";
+  spec::NeuronPcaSpec neurons;
+  neurons.model = "tiny-mixtral";
+  const ModelInputs inputs = OpenInputs("tiny-mixtral");
+  const std::int64_t routers =
+      6 * 8 * inputs.checkpoint->config().width * 2;
+
+  const CostEstimate one = EstimateCost(Normalised(components),
+                                        *inputs.checkpoint);
+  const CostEstimate all = EstimateCost(Normalised(suite), *inputs.checkpoint);
+  const CostEstimate twice = EstimateCost(Normalised(neurons),
+                                          *inputs.checkpoint);
+
+  EXPECT_EQ(all.bytes_read, one.bytes_read + routers);
+  EXPECT_GT(all.flops, 1.5 * one.flops);
+  EXPECT_EQ(twice.bytes_read, 2 * one.bytes_read);
+  EXPECT_GT(twice.memory_bytes, one.memory_bytes);
 }
 
 TEST(CatalogueTest, EstimatesMoreWorkWhenAllExpertsSeeAllTokens) {

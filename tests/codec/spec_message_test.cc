@@ -84,6 +84,10 @@ TEST(SpecMessageTest, EveryFieldOfASpecIsInItsMessageAndBack) {
   ExpectSameFields<spec::ExpertSimilaritySpec>();
   ExpectSameFields<spec::NeuronWeightStatisticsSpec>();
   ExpectSameFields<spec::ActivationStatisticsSpec>();
+  ExpectSameFields<spec::RouterRegressionSpec>();
+  ExpectSameFields<spec::MatrixPcaSpec>();
+  ExpectSameFields<spec::NeuronPcaSpec>();
+  ExpectSameFields<spec::StaticSuiteSpec>();
 }
 
 TEST(SpecMessageTest, EveryAnalysisHasAMessage) {

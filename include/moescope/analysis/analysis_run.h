@@ -8,6 +8,7 @@
 
 #include "moescope/model/checkpoint.h"
 #include "moescope/model/model.h"
+#include "moescope/model/tree_hash.h"
 #include "moescope/spec/array.h"
 
 namespace moescope::analysis {
@@ -39,6 +40,10 @@ struct ModelInputs {
   /// `checkpoint` made ready for forward passes; null for static analyses.
   std::shared_ptr<const model::Model> model;
   std::shared_ptr<const model::Checkpoint> baseline;
+  /// Of `checkpoint`, where its content hash is not known: an analysis that
+  /// reads most weights fills it along, and it is complete after a run that
+  /// went well. May be null, and may be left incomplete by any other analysis.
+  std::shared_ptr<model::TreeHasher> hasher;
 };
 
 }  // namespace moescope::analysis

@@ -53,6 +53,11 @@ struct CostEstimate {
 ///     (matrix) plus N (neuron_average); router: E D b, E² D per layer.
 ///   neuron_weight_statistics: bytes as above, again for effective_rank; flops
 ///     2 per weight, and for the rank F D m + 4/3 m³ per matrix, m = min(F, D).
+///   router_regression: bytes Q P E F D b and those of the router; flops 1 per
+///     weight, E² D per router, draws E (E - 1) per layer and projection.
+///   matrix_pca: bytes Q P N F D b; flops N (N + 7) per coordinate.
+///   neuron_pca: twice these bytes; flops D (D + 2 dims) per neuron.
+///   static_suite: bytes once, flops of its parts.
 ///   routing_trace, activation_statistics: 2 flops per token and weight that
 ///     meets it, up to the last chosen layer (activations: all experts), plus
 ///     attention 4 D per token pair; bytes: the weights once per block.

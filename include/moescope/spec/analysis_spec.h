@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
+#include "moescope/spec/static_specs.h"
 #include "moescope/spec/token_input.h"
 
 namespace moescope::spec {
@@ -137,7 +138,9 @@ struct ActivationStatisticsSpec {
 /// proto/moescope/v1/analysis_spec.proto and an entry of the analysis catalogue.
 using AnalysisSpec =
     std::variant<RoutingTraceSpec, ExpertSimilaritySpec,
-                 NeuronWeightStatisticsSpec, ActivationStatisticsSpec>;
+                 NeuronWeightStatisticsSpec, ActivationStatisticsSpec,
+                 RouterRegressionSpec, MatrixPcaSpec, NeuronPcaSpec,
+                 StaticSuiteSpec>;
 
 /// "ids", "weights", "logits", "scores", "margin", "entropy",
 /// "choice", "group_mask", "shared_share".
