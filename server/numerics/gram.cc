@@ -278,7 +278,8 @@ class GramRun {
   void AddRun(const std::vector<const void*>& starts, std::int64_t count,
               Buffers& buffers, Partial& partial) const {
     if (options_.gram && native_) {
-      internal::AddGramBlockNativeBFloat16(starts, count, partial.gram.data());
+      internal::AddGramBlockNativeBFloat16(
+          starts, count, !options_.standardised_gram, partial.gram.data());
     }
     if ((options_.gram && !native_) || mixed_) {
       std::vector<const float*> runs(static_cast<std::size_t>(padded_),

@@ -31,9 +31,10 @@ void AddGramBlock(absl::Span<const float* const> runs, std::int64_t count,
                   double* gram);
 
 /// The same for bf16 read in place, any `count`, by the processor's own
-/// product; only where UseNativeBFloat16().
+/// product; only where UseNativeBFloat16(). `ahead`: what follows each run in
+/// memory is fetched into the cache meanwhile.
 void AddGramBlockNativeBFloat16(absl::Span<const void* const> runs,
-                                std::int64_t count, double* gram);
+                                std::int64_t count, bool ahead, double* gram);
 
 /// All products of `size` rows of `count` fp64 numbers, one after the other, to
 /// gram [size, size]; products and sums in fp64.
@@ -44,7 +45,8 @@ void DotRows(const double* rows, std::int64_t size, std::int64_t count,
 /// one plain type: row i - 1 of `out`, rows `stride` apart, becomes (x_i - x_0)
 /// over the sample deviation of the coordinate, 0 where all agree, in an order
 /// of coordinates that is the same for all rows. Rows are padded with zeros to a
-/// multiple of 2 kRunPadding, which `stride` must hold. `scratch` holds
+/// multiple of 2 kRunPadding, which `stride` must hold. What follows each source
+/// in memory is fetched into the cache meanwhile. `scratch` holds
 /// 2 kRunPadding floats per participant.
 void Standardise(absl::Span<const void* const> sources, ElementType type,
                  std::int64_t count, float* scratch, float* out,

@@ -57,7 +57,7 @@ MOESCOPE_BF16_TARGET inline void AddSums(const __m512 (&sums)[kTile],
 template <bool kDiagonal>
 MOESCOPE_BF16_TARGET void AddTile(const void* const* left,
                                   const void* const* right, std::int64_t count,
-                                  std::int64_t size, double* gram) {
+                                  bool ahead, std::int64_t size, double* gram) {
   __m512 sums[kTile][kTile];
   for (auto& row : sums) {
     for (__m512& sum : row) {
@@ -75,6 +75,11 @@ MOESCOPE_BF16_TARGET void AddTile(const void* const* left,
     __m512bh a[kTile];
     for (std::int64_t p = 0; p < kTile; ++p) {
       a[p] = LoadFull(x[p] + t);
+      if (kDiagonal && ahead) {
+        // The next run follows in memory; on the diagonal every run is met once.
+        _mm_prefetch(reinterpret_cast<const char*>(x[p] + count + t),
+                     _MM_HINT_T1);
+      }
     }
     for (std::int64_t q = 0; q < kTile; ++q) {
       const __m512bh b = LoadFull(y[q] + t);
@@ -102,15 +107,15 @@ MOESCOPE_BF16_TARGET void AddTile(const void* const* left,
 }  // namespace
 
 void AddGramBlockNativeBFloat16(absl::Span<const void* const> runs,
-                                std::int64_t count, double* gram) {
+                                std::int64_t count, bool ahead, double* gram) {
   const auto size = static_cast<std::int64_t>(runs.size());
   for (std::int64_t i = 0; i < size; i += kTile) {
     for (std::int64_t j = i; j < size; j += kTile) {
       double* const at = gram + i * size + j;
       if (i == j) {
-        AddTile<true>(runs.data() + i, runs.data() + j, count, size, at);
+        AddTile<true>(runs.data() + i, runs.data() + j, count, ahead, size, at);
       } else {
-        AddTile<false>(runs.data() + i, runs.data() + j, count, size, at);
+        AddTile<false>(runs.data() + i, runs.data() + j, count, ahead, size, at);
       }
     }
   }
@@ -124,7 +129,7 @@ namespace moescope::numerics::internal {
 
 // UseNativeBFloat16 is false here; nobody calls this.
 void AddGramBlockNativeBFloat16(absl::Span<const void* const>, std::int64_t,
-                                double*) {}
+                                bool, double*) {}
 
 }  // namespace moescope::numerics::internal
 
