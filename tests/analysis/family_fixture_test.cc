@@ -128,7 +128,12 @@ INSTANTIATE_TEST_SUITE_P(
                     Family{"olmoe", 2, {0.001, 0.1}},
                     Family{"qwen2_moe", 2, {0.001, 0.1}},
                     Family{"qwen3_moe", 2, {0.001, 0.1}},
-                    Family{"qwen3_moe_sparse_step", 2, {0.001, 0.1}}),
+                    Family{"qwen3_moe_sparse_step", 2, {0.001, 0.1}},
+                    Family{"phimoe", 2, {0.001, 0.1}},
+                    Family{"gpt_oss", 2, {0.001, 0.1}},
+                    Family{"dbrx", 2, {0.001, 0.1}},
+                    Family{"jetmoe", 2, {0.001, 0.1}},
+                    Family{"grok1", 2, {0.001, 0.1}}),
     [](const testing::TestParamInfo<Family>& row) {
       return std::string(row.param.name);
     });
