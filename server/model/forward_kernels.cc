@@ -33,7 +33,7 @@ class WidenedSlice {
     const std::array<at::Tensor, 3> targets = {*gate_, *up_, *down_};
     return pass_.Parallel(3, [&](std::int64_t matrix) {
       const auto index = static_cast<std::size_t>(matrix);
-      targets[index].copy_(sources_[index]);
+      sources_[index].WidenTo(targets[index]);
       return absl::OkStatus();
     });
   }
@@ -44,7 +44,7 @@ class WidenedSlice {
 
  private:
   const PassResources& pass_;
-  const std::array<at::Tensor, 3> sources_;
+  const std::array<ResidentMatrix, 3> sources_;
   const BufferPool::Lease gate_;
   const BufferPool::Lease up_;
   const BufferPool::Lease down_;
@@ -146,8 +146,8 @@ absl::Status Linear(const PassResources& pass, const at::Tensor& x,
         const std::int64_t begin = s * slice;
         const std::int64_t size = std::min(slice, outputs - begin);
         const auto lease = pass.buffers.Take(size, inputs);
-        lease->copy_(weights.weight.narrow(0, begin, size));  // widens
-        const at::Tensor transposed = lease->t();             // [inputs, size]
+        weights.weight.narrow(0, begin, size).WidenTo(*lease);
+        const at::Tensor transposed = lease->t();  // [inputs, size]
         const at::Tensor columns = out.narrow(1, begin, size);
         return pass.Parallel(x.size(0) / tile, [&](std::int64_t t) {
           at::Tensor target = columns.narrow(0, t * tile, tile);

@@ -14,7 +14,7 @@ std::int64_t Bytes(const TensorEntry* entry) {
 }
 
 std::int64_t Bytes(const numerics::MatrixView& view) {
-  return view.size() * numerics::ElementSize(view.type);
+  return numerics::StoredBytes(view);
 }
 
 std::int64_t Bytes(const LinearTensors& linear) {
@@ -75,6 +75,10 @@ class Loader {
     return MakeResident(entry, checkpoint_, device_);
   }
 
+  ResidentMatrix Weight(const numerics::MatrixView& view) const {
+    return ResidentMatrix(view, checkpoint_, device_);
+  }
+
   at::Tensor Vector(const TensorEntry* entry) const {
     return entry == nullptr ? at::Tensor()
                             : Matrix(*entry).to(at::kFloat).contiguous();
@@ -85,16 +89,14 @@ class Loader {
   }
 
   LinearWeights Linear(const LinearTensors& linear) const {
-    return {linear.present()
-                ? MakeResident(linear.weight, checkpoint_, device_)
-                : at::Tensor(),
+    return {linear.present() ? Weight(linear.weight) : ResidentMatrix(),
             Vector(linear.bias)};
   }
 
   BlockWeights Block(const ExpertWeights& weights) const {
-    return {MakeResident(weights[Projection::kGate], checkpoint_, device_),
-            MakeResident(weights[Projection::kUp], checkpoint_, device_),
-            MakeResident(weights[Projection::kDown], checkpoint_, device_),
+    return {Weight(weights[Projection::kGate]),
+            Weight(weights[Projection::kUp]),
+            Weight(weights[Projection::kDown]),
             at::Tensor(), at::Tensor(), at::Tensor()};
   }
 
@@ -199,7 +201,7 @@ absl::StatusOr<ResidentWeights> LoadResidentWeights(
     weights.embeddings = loader.Matrix(*tensors.embeddings);
     weights.final_norm = loader.Norm(tensors.final_norm);
     weights.lm_head = tensors.lm_head_is_embeddings
-                          ? LinearWeights{weights.embeddings,
+                          ? LinearWeights{ResidentMatrix(weights.embeddings),
                                           loader.Vector(tensors.lm_head.bias)}
                           : loader.Linear(tensors.lm_head);
     return absl::OkStatus();

@@ -11,21 +11,22 @@
 
 #include "moescope/base/run_context.h"
 #include "moescope/model/checkpoint.h"
+#include "server/model/resident_matrix_internal.h"
 
 namespace moescope::model::internal {
 
 /// One linear map in the checkpoint's number format: y = x · weightᵀ + bias.
 struct LinearWeights {
-  at::Tensor weight;  // [outputs, inputs]
-  at::Tensor bias;    // [outputs] fp32; undefined when there is none
+  ResidentMatrix weight;  // [outputs, inputs]
+  at::Tensor bias;        // [outputs] fp32; undefined when there is none
 };
 
 /// One expert or dense block in the checkpoint's number format. Biases are fp32
 /// and undefined where there is none.
 struct BlockWeights {
-  at::Tensor gate;       // [F, D]
-  at::Tensor up;         // [F, D]
-  at::Tensor down;       // [D, F]
+  ResidentMatrix gate;       // [F, D]
+  ResidentMatrix up;         // [F, D]
+  ResidentMatrix down;       // [D, F]
   at::Tensor gate_bias;  // [F]
   at::Tensor up_bias;    // [F]
   at::Tensor down_bias;  // [D]

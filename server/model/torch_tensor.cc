@@ -34,35 +34,25 @@ absl::Status DeviceMemoryError(const char* what) {
                    absl::StrCat("out of device memory: ", what), details);
 }
 
-at::Tensor MakeResident(const void* data, at::IntArrayRef sizes,
-                        at::IntArrayRef strides, at::ScalarType type,
-                        std::shared_ptr<const void> owner, c10::Device device) {
-  const auto address = reinterpret_cast<std::uintptr_t>(data);
-  const std::size_t element_bytes = c10::elementSize(type);
-  const at::TensorOptions options = at::TensorOptions().dtype(type);
-  // from_blob wants a mutable pointer; nobody writes through it.
-  void* const memory = const_cast<void*>(data);
-  if (address % element_bytes != 0) {
-    TORCH_CHECK(strides.back() == 1, "strided elements are not aligned");
-    // Row by row into fresh, aligned memory: a typed read here would be
-    // undefined behaviour.
-    at::Tensor copy = at::empty(sizes, options);
-    const std::int64_t rows = sizes.size() == 2 ? sizes[0] : 1;
-    const auto row_bytes =
-        static_cast<std::size_t>(sizes.back()) * element_bytes;
-    auto* target = static_cast<std::byte*>(copy.data_ptr());
-    for (std::int64_t row = 0; row < rows; ++row) {
-      std::memcpy(
-          target + static_cast<std::size_t>(row) * row_bytes,
-          static_cast<const std::byte*>(data) +
-              static_cast<std::size_t>(row * strides[0]) * element_bytes,
-          row_bytes);
+at::Tensor CopyElements(const StridedMemory& memory, std::size_t element_bytes,
+                        const at::TensorOptions& options) {
+  at::Tensor copy = at::empty({memory.rows, memory.cols}, options);
+  auto* target = static_cast<std::byte*>(copy.data_ptr());
+  const auto* const source = static_cast<const std::byte*>(memory.data);
+  const auto size = static_cast<std::int64_t>(element_bytes);
+  const bool whole_rows = memory.col_stride == 1;
+  const std::int64_t runs = whole_rows ? 1 : memory.cols;
+  const std::int64_t run_bytes = whole_rows ? memory.cols * size : size;
+  for (std::int64_t row = 0; row < memory.rows; ++row) {
+    for (std::int64_t i = 0; i < runs; ++i) {
+      std::memcpy(target,
+                  source + (row * memory.row_stride + i * memory.col_stride) *
+                               size,
+                  static_cast<std::size_t>(run_bytes));
+      target += run_bytes;
     }
-    return copy.to(device);
   }
-  const at::Tensor mapped = at::from_blob(
-      memory, sizes, strides, [owner = std::move(owner)](void*) {}, options);
-  return device.is_cpu() ? mapped : mapped.to(device).contiguous();
+  return copy;
 }
 
 }  // namespace
@@ -112,12 +102,30 @@ at::ScalarType ToScalarType(numerics::ElementType type) {
   return at::kFloat;
 }
 
+at::Tensor MakeResident(const StridedMemory& memory,
+                        std::shared_ptr<const void> owner, c10::Device device) {
+  const std::size_t element_bytes = c10::elementSize(memory.type);
+  const at::TensorOptions options = at::TensorOptions().dtype(memory.type);
+  const bool aligned =
+      reinterpret_cast<std::uintptr_t>(memory.data) % element_bytes == 0;
+  if (!aligned) {
+    // Into fresh, aligned memory: a typed read here would be undefined
+    // behaviour.
+    return CopyElements(memory, element_bytes, options).to(device);
+  }
+  const at::Tensor mapped = at::from_blob(
+      // from_blob wants a mutable pointer; nobody writes through it.
+      const_cast<void*>(memory.data), {memory.rows, memory.cols},
+      {memory.row_stride, memory.col_stride},
+      [owner = std::move(owner)](void*) {}, options);
+  return device.is_cpu() ? mapped : mapped.to(device).contiguous();
+}
+
 at::Tensor MakeResident(const numerics::MatrixView& view,
                         std::shared_ptr<const void> owner, c10::Device device) {
-  TORCH_CHECK(!numerics::IsQuantised(view.type), "a matrix is quantised");
-  return MakeResident(view.data, {view.rows, view.cols},
-                      {view.row_stride, view.col_stride},
-                      ToScalarType(view.type), std::move(owner), device);
+  return MakeResident({view.data, ToScalarType(view.type), view.rows, view.cols,
+                       view.row_stride, view.col_stride},
+                      std::move(owner), device);
 }
 
 at::Tensor MakeResident(const TensorEntry& entry,
@@ -128,11 +136,13 @@ at::Tensor MakeResident(const TensorEntry& entry,
   } else if (entry.dtype == TensorDtype::kF16) {
     type = at::kHalf;
   }
+  const std::int64_t cols = entry.shape.back();
   if (entry.shape.size() == 1) {
-    return MakeResident(entry.data, entry.shape, {1}, type, std::move(owner),
-                        device);
+    return MakeResident({entry.data, type, 1, cols, cols, 1}, std::move(owner),
+                        device)
+        .select(0, 0);
   }
-  return MakeResident(entry.data, entry.shape, {entry.shape[1], 1}, type,
+  return MakeResident({entry.data, type, entry.shape[0], cols, cols, 1},
                       std::move(owner), device);
 }
 

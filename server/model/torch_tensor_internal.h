@@ -32,9 +32,22 @@ absl::Status ParallelTorch(
 /// The element type torch uses for `type`.
 at::ScalarType ToScalarType(numerics::ElementType type);
 
-/// A matrix on `device` in its own number format. On the CPU it is the memory
-/// of `view`, and the tensor keeps `owner` alive; it is a copy on other devices
-/// and where `view.data` is not aligned for its elements.
+/// Elements (r, c) at r · row_stride + c · col_stride of one memory.
+struct StridedMemory {
+  const void* data = nullptr;
+  at::ScalarType type = at::ScalarType::Float;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  std::int64_t row_stride = 0;
+  std::int64_t col_stride = 1;
+};
+
+/// A matrix on `device` in its own number format. On the CPU it is the given
+/// memory, and the tensor keeps `owner` alive; it is a copy of the elements on
+/// other devices and where `data` is not aligned for them. A view is of plain
+/// numbers.
+at::Tensor MakeResident(const StridedMemory& memory,
+                        std::shared_ptr<const void> owner, c10::Device device);
 at::Tensor MakeResident(const numerics::MatrixView& view,
                         std::shared_ptr<const void> owner, c10::Device device);
 

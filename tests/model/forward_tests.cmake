@@ -7,7 +7,7 @@ if(TARGET moescope_model)
             forward_error_test.cc forward_testing.cc forward_main.cc
     LIBS moescope::model moescope_testing)
   moescope_add_test(NAME model_weights_test LABEL torch
-    SOURCES stacked_experts_test.cc
+    SOURCES resident_matrix_test.cc stacked_experts_test.cc
     LIBS moescope::model moescope_testing)
 endif()
 
