@@ -42,6 +42,9 @@ bool Contains(const std::vector<std::string>& values, const char* value) {
 
 // Bytes of one weight; they have one format but for small tensors.
 std::int64_t BytesPerWeight(const model::Checkpoint& checkpoint) {
+  if (checkpoint.config().quantisation != model::Quantisation::kNone) {
+    return 1;  // 4-bit values are counted in whole bytes, too.
+  }
   const std::string dtype = checkpoint.dtype();
   if (dtype == "F8_E4M3" || dtype == "U8") {
     return 1;

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "moescope/base/error.h"
@@ -77,10 +78,10 @@ absl::StatusOr<std::shared_ptr<const Checkpoint>> Checkpoint::Open(
   checkpoint->text_digests_ = internal::TextDigests(files);
   checkpoint->by_role_ = std::move(by_role);
   checkpoint->tensors_ = std::move(files.tensors);
-  checkpoint->files_ = std::move(files.shards);
-  for (const auto& file : checkpoint->files_) {
-    checkpoint->weight_bytes_ += file->file_bytes();
-    checkpoint->weight_files_.push_back(file->mapped());
+  for (const internal::WeightShard& shard : files.shards) {
+    checkpoint->weight_bytes_ += shard.mapped->stamp().size_bytes;
+    checkpoint->weight_files_.push_back(shard.mapped);
+    checkpoint->tensor_owners_.push_back(shard.owner);
   }
   return std::shared_ptr<const Checkpoint>(std::move(checkpoint));
 }
@@ -103,15 +104,30 @@ absl::Status Checkpoint::CheckIntact() const {
 }
 
 std::string Checkpoint::dtype() const {
+  // Of quantised matrices codes and scales are told by the config; here they
+  // would stand for numbers of their own.
+  const bool float8 = config_.quantisation == Quantisation::kFloat8Blocks;
+  const bool mxfp4 = config_.quantisation == Quantisation::kMxfp4;
   std::map<TensorDtype, std::int64_t> bytes;
+  bool has_codes = false;
   for (const auto& [name, tensor] : tensors_) {
-    bytes[tensor->dtype] += tensor->size_bytes;
+    const bool codes = (float8 && tensor->dtype == TensorDtype::kF8E4M3) ||
+                       (mxfp4 && tensor->dtype == TensorDtype::kU8);
+    has_codes = has_codes || codes;
+    if (!codes && !(float8 && absl::EndsWith(name, "_scale_inv"))) {
+      bytes[tensor->dtype] += tensor->size_bytes;
+    }
   }
   TensorDtype most = TensorDtype::kF32;
   for (const auto& [dtype, size] : bytes) {
     if (size > bytes[most]) most = dtype;
   }
-  return DtypeName(most);
+  if (!has_codes) return DtypeName(most);
+  return absl::StrCat(
+      mxfp4 ? "MXFP4"
+            : absl::StrCat("F8_E4M3 blocks ", config_.scale_block_rows, "×",
+                           config_.scale_block_cols),
+      " + ", DtypeName(most));
 }
 
 const TensorEntry* Checkpoint::FindTensor(absl::string_view name) const {

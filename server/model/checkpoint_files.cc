@@ -12,10 +12,12 @@
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "moescope/base/error.h"
 #include "moescope/base/file.h"
 #include "moescope/base/status_macros.h"
+#include "moescope/model/pytorch_file.h"
 #include "server/model/bounded_json_internal.h"
 #include "server/model/quote_name_internal.h"
 
@@ -26,8 +28,34 @@ constexpr std::int64_t kMaxConfigBytes = std::int64_t{16} << 20;
 constexpr std::int64_t kMaxIndexBytes = std::int64_t{64} << 20;
 constexpr std::size_t kMaxShards = 4096;
 constexpr const char* kConfigName = "config.json";
-constexpr const char* kIndexName = "model.safetensors.index.json";
-constexpr const char* kSingleName = "model.safetensors";
+
+absl::StatusOr<WeightShard> OpenSafetensors(const std::string& path) {
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const std::shared_ptr<const SafetensorsFile> file,
+      SafetensorsFile::Open(path));
+  return WeightShard{file->mapped(), &file->tensors(), file};
+}
+
+absl::StatusOr<WeightShard> OpenPytorch(const std::string& path) {
+  MOESCOPE_ASSIGN_OR_RETURN(const std::shared_ptr<const PytorchFile> file,
+                            PytorchFile::Open(path));
+  return WeightShard{file->mapped(), &file->tensors(), file};
+}
+
+// How a folder may hold its weights.
+struct WeightFormat {
+  const char* index;
+  const char* single;
+  const char* suffix;
+  absl::StatusOr<WeightShard> (*open)(const std::string& path);
+};
+
+// In order of preference.
+constexpr WeightFormat kFormats[] = {
+    {"model.safetensors.index.json", "model.safetensors", ".safetensors",
+     &OpenSafetensors},
+    {"pytorch_model.bin.index.json", "pytorch_model.bin", ".bin",
+     &OpenPytorch}};
 
 // Tensor name to shard name.
 using WeightMap = std::map<std::string, std::string>;
@@ -50,13 +78,14 @@ absl::StatusOr<std::string> ReadText(const std::string& folder,
   return absl::Status(text.status().code(), absl::StrCat(name, ": unreadable"));
 }
 
-bool IsPlainShardName(const std::string& name) {
-  return absl::EndsWith(name, ".safetensors") && name.front() != '.' &&
+bool IsPlainShardName(const std::string& name, const char* suffix) {
+  return absl::EndsWith(name, suffix) && name.front() != '.' &&
          name.size() <= 255 &&
          name.find_first_of(std::string("/\\\0", 3)) == std::string::npos;
 }
 
-absl::StatusOr<WeightMap> ParseWeightMap(const std::string& text) {
+absl::StatusOr<WeightMap> ParseWeightMap(const std::string& text,
+                                         const char* suffix) {
   MOESCOPE_ASSIGN_OR_RETURN(const nlohmann::json index, ParseJsonObject(text));
   const auto found = index.find("weight_map");
   if (found == index.end() || !found->is_object() || found->empty()) {
@@ -69,64 +98,76 @@ absl::StatusOr<WeightMap> ParseWeightMap(const std::string& text) {
           "weight_map: tensor ", QuoteName(item.key()), " has no file name"));
     }
     auto shard = item.value().get<std::string>();
-    if (!IsPlainShardName(shard)) {
+    if (!IsPlainShardName(shard, suffix)) {
       return absl::DataLossError(absl::StrCat(
           "weight_map: tensor ", QuoteName(item.key()), " lies in ",
-          QuoteName(shard), ", which is no plain *.safetensors file name"));
+          QuoteName(shard), ", which is no plain *", suffix, " file name"));
     }
     map.emplace_hint(map.end(), item.key(), std::move(shard));
   }
   return map;
 }
 
-absl::StatusOr<std::shared_ptr<const SafetensorsFile>> OpenShard(
-    const std::string& folder, const std::string& name) {
-  absl::StatusOr<std::shared_ptr<const SafetensorsFile>> shard =
-      SafetensorsFile::Open(absl::StrCat(folder, "/", name));
+absl::StatusOr<WeightShard> OpenShard(const std::string& folder,
+                                      const WeightFormat& format,
+                                      const std::string& name) {
+  absl::StatusOr<WeightShard> shard =
+      format.open(absl::StrCat(folder, "/", name));
   if (absl::IsNotFound(shard.status())) {
     return absl::FailedPreconditionError(absl::StrCat(
-        kIndexName, ": shard ", QuoteName(name), " is missing"));
+        format.index, ": shard ", QuoteName(name), " is missing"));
   }
   return shard;
 }
 
-absl::Status OpenShards(const std::string& folder, const WeightMap& map,
-                        CheckpointFiles& files) {
+absl::Status OpenShards(const std::string& folder, const WeightFormat& format,
+                        const WeightMap& map, CheckpointFiles& files) {
   std::set<std::string> names;
   for (const auto& [tensor, shard] : map) names.insert(shard);
   if (names.size() > kMaxShards) {
-    return absl::DataLossError(absl::StrCat(kIndexName, ": names ",
+    return absl::DataLossError(absl::StrCat(format.index, ": names ",
                                             names.size(), " shards, at most ",
                                             kMaxShards, " are allowed"));
   }
-  std::map<std::string, const SafetensorsFile*> by_name;
+  std::map<std::string, const std::map<std::string, TensorEntry>*> by_name;
   for (const std::string& name : names) {
-    MOESCOPE_ASSIGN_OR_RETURN(std::shared_ptr<const SafetensorsFile> shard,
-                              OpenShard(folder, name));
-    by_name[name] = shard.get();
+    MOESCOPE_ASSIGN_OR_RETURN(WeightShard shard,
+                              OpenShard(folder, format, name));
+    by_name[name] = shard.tensors;
     files.shards.push_back(std::move(shard));
   }
   for (const auto& [tensor, name] : map) {
-    const auto& in_shard = by_name[name]->tensors();
+    const auto& in_shard = *by_name[name];
     const auto found = in_shard.find(tensor);
     if (found == in_shard.end()) {
       return absl::DataLossError(absl::StrCat(
           name, ": tensor ", QuoteName(tensor), " is not in it, but ",
-          kIndexName, " says so"));
+          format.index, " says so"));
     }
     files.tensors.emplace_hint(files.tensors.end(), tensor, &found->second);
   }
   return absl::OkStatus();
 }
 
-absl::Status OpenSingle(const std::string& folder, CheckpointFiles& files) {
+absl::Status OpenIndexed(const std::string& folder, const WeightFormat& format,
+                         CheckpointFiles& files) {
+  MOESCOPE_ASSIGN_OR_RETURN(files.index_text,
+                            ReadText(folder, format.index, kMaxIndexBytes));
+  files.index_name = format.index;
+  const absl::StatusOr<WeightMap> map =
+      ParseWeightMap(files.index_text, format.suffix);
+  if (!map.ok()) return Annotate(map.status(), format.index);
+  return OpenShards(folder, format, *map, files);
+}
+
+absl::Status OpenSingle(const std::string& folder, const WeightFormat& format,
+                        CheckpointFiles& files) {
   MOESCOPE_ASSIGN_OR_RETURN(
-      std::shared_ptr<const SafetensorsFile> file,
-      SafetensorsFile::Open(absl::StrCat(folder, "/", kSingleName)));
-  for (const auto& [name, tensor] : file->tensors()) {
+      WeightShard shard, format.open(absl::StrCat(folder, "/", format.single)));
+  for (const auto& [name, tensor] : *shard.tensors) {
     files.tensors.emplace_hint(files.tensors.end(), name, &tensor);
   }
-  files.shards.push_back(std::move(file));
+  files.shards.push_back(std::move(shard));
   return absl::OkStatus();
 }
 
@@ -141,22 +182,23 @@ absl::StatusOr<CheckpointFiles> OpenCheckpointFiles(const std::string& folder) {
   CheckpointFiles files;
   MOESCOPE_ASSIGN_OR_RETURN(files.config_text,
                             ReadText(folder, kConfigName, kMaxConfigBytes));
-  if (Exists(absl::StrCat(folder, "/", kIndexName))) {
-    MOESCOPE_ASSIGN_OR_RETURN(files.index_text,
-                              ReadText(folder, kIndexName, kMaxIndexBytes));
-    absl::StatusOr<WeightMap> map = ParseWeightMap(files.index_text);
-    if (!map.ok()) return Annotate(map.status(), kIndexName);
-    MOESCOPE_RETURN_IF_ERROR(OpenShards(folder, *map, files));
-    return files;
+  for (const WeightFormat& format : kFormats) {
+    if (Exists(absl::StrCat(folder, "/", format.index))) {
+      MOESCOPE_RETURN_IF_ERROR(OpenIndexed(folder, format, files));
+      return files;
+    }
+    if (Exists(absl::StrCat(folder, "/", format.single))) {
+      MOESCOPE_RETURN_IF_ERROR(OpenSingle(folder, format, files));
+      return files;
+    }
   }
-  const absl::Status single = OpenSingle(folder, files);
-  if (absl::IsNotFound(single)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the model folder has neither ", kIndexName, " nor ",
-                     kSingleName));
+  std::vector<std::string> names;
+  for (const WeightFormat& format : kFormats) {
+    names.emplace_back(format.index);
+    names.emplace_back(format.single);
   }
-  MOESCOPE_RETURN_IF_ERROR(single);
-  return files;
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the model folder has none of ", absl::StrJoin(names, ", ")));
 }
 
 }  // namespace moescope::model::internal

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,16 +14,27 @@
 
 namespace moescope::model::internal {
 
+/// One file of weights, of either format.
+struct WeightShard {
+  std::shared_ptr<const MappedFile> mapped;
+  /// All tensors in the file.
+  const std::map<std::string, TensorEntry>* tensors = nullptr;
+  /// Keeps `tensors` alive.
+  std::shared_ptr<const void> owner;
+};
+
 /// The weights of a model folder: shards by name, and the tensors that count.
 struct CheckpointFiles {
   std::string config_text;
   std::string index_text;  // empty without an index
-  std::vector<std::shared_ptr<const SafetensorsFile>> shards;
+  std::string index_name;
+  std::vector<WeightShard> shards;
   TensorMap tensors;
 };
 
 /// Reads `folder`/config.json and maps the shards that
-/// model.safetensors.index.json names, or else model.safetensors.
+/// model.safetensors.index.json names, or else model.safetensors; where there
+/// is neither, pytorch_model.bin.index.json and pytorch_model.bin likewise.
 /// Errors: as Checkpoint::Open.
 absl::StatusOr<CheckpointFiles> OpenCheckpointFiles(const std::string& folder);
 

@@ -44,9 +44,9 @@ std::optional<std::string> ContentHash(const CheckpointFiles& files) {
   Sha256 hash;
   hash.Update(TextDigests(files));
   for (const auto& shard : files.shards) {
-    const std::optional<std::string> blob = BlobHash(shard->path());
+    const std::optional<std::string> blob = BlobHash(shard.mapped->path());
     if (!blob.has_value()) return std::nullopt;
-    hash.Update(absl::StrCat("shard ", *blob, " ", FileName(shard->path()),
+    hash.Update(absl::StrCat("shard ", *blob, " ", FileName(shard.mapped->path()),
                              "\n"));
   }
   return hash.HexDigest();
@@ -90,10 +90,10 @@ absl::StatusOr<ModelIdentity> IdentifyModel(const std::string& folder,
   MOESCOPE_RETURN_IF_ERROR(HashStat(absl::StrCat(folder, "/config.json"), hash));
   if (!files.index_text.empty()) {
     MOESCOPE_RETURN_IF_ERROR(HashStat(
-        absl::StrCat(folder, "/model.safetensors.index.json"), hash));
+        absl::StrCat(folder, "/", files.index_name), hash));
   }
   for (const auto& shard : files.shards) {
-    MOESCOPE_RETURN_IF_ERROR(HashStat(shard->path(), hash));
+    MOESCOPE_RETURN_IF_ERROR(HashStat(shard.mapped->path(), hash));
   }
   identity.id = absl::StrCat("stat:", hash.HexDigest());
   return identity;

@@ -292,7 +292,8 @@ TEST(CheckpointTest, RefusesAFolderWithoutConfigOrWeights) {
   const auto no_config = Checkpoint::Open(folder);
 
   EXPECT_EQ(no_weights.status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(Message(no_weights), HasSubstr("nor model.safetensors"));
+  EXPECT_THAT(Message(no_weights),
+              HasSubstr("has none of model.safetensors.index.json, "));
   EXPECT_EQ(no_config.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(Message(no_config), StartsWith("config.json: "));
 }

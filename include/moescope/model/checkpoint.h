@@ -49,9 +49,10 @@ struct ModelIdentity {
 };
 
 /// A model folder: config.json, the shards that its index (or the standard
-/// name model.safetensors) names, mapped without copying, and the tokenizer if
-/// there is one. Other files in the folder are ignored. Static analyses work on
-/// this alone; a forward pass needs a Model made from it.
+/// name model.safetensors) names, else pytorch_model*.bin, mapped without
+/// copying, and the tokenizer if there is one. Other files in the folder are
+/// ignored. Static analyses work on this alone; a forward pass needs a Model
+/// made from it.
 /// Threads: immutable after Open.
 class Checkpoint {
  public:
@@ -93,7 +94,7 @@ class Checkpoint {
   const absl::Status& forward_status() const { return forward_status_; }
   /// Sum of the weight files' sizes.
   std::int64_t weight_bytes() const { return weight_bytes_; }
-  /// Dtype that most weight bytes have: "BF16".
+  /// Format of most weight bytes: "BF16", quantised "MXFP4 + BF16".
   std::string dtype() const;
 
   /// nullptr when there is no such tensor.
@@ -128,7 +129,7 @@ class Checkpoint {
   std::string text_digests_;  // Of config.json and the index.
   std::vector<std::shared_ptr<const MappedFile>> weight_files_;
   absl::Status forward_status_;
-  std::vector<std::shared_ptr<const SafetensorsFile>> files_;
+  std::vector<std::shared_ptr<const void>> tensor_owners_;
   std::map<std::string, const TensorEntry*, std::less<>> tensors_;
   std::unique_ptr<const internal::ModelTensors> by_role_;
   std::int64_t weight_bytes_ = 0;
