@@ -10,6 +10,7 @@
 #include "moescope/analysis/activation_statistics.h"
 #include "moescope/analysis/expert_similarity.h"
 #include "moescope/analysis/matrix_pca.h"
+#include "moescope/analysis/neuron_matching.h"
 #include "moescope/analysis/neuron_pca.h"
 #include "moescope/analysis/neuron_weight_statistics.h"
 #include "moescope/analysis/router_regression.h"
@@ -53,6 +54,9 @@ struct Runner {
   absl::Status operator()(const spec::StaticSuiteSpec& spec) const {
     return RunStaticSuite(spec, inputs, resume, pool, context, sink);
   }
+  absl::Status operator()(const spec::NeuronMatchingSpec& spec) const {
+    return RunNeuronMatching(spec, inputs, resume, pool, context, sink);
+  }
 };
 
 }  // namespace
@@ -62,8 +66,8 @@ const std::vector<spec::AnalysisInfo>& Catalogue() {
   static const auto* const catalogue = new std::vector<spec::AnalysisInfo>{
       RoutingTraceInfo(), ExpertSimilarityInfo(), NeuronWeightStatisticsInfo(),
       ActivationStatisticsInfo(), RouterRegressionInfo(), MatrixPcaInfo(),
-      NeuronPcaInfo(), StaticSuiteInfo()};
-  static_assert(std::variant_size_v<spec::AnalysisSpec> == 8,
+      NeuronPcaInfo(), StaticSuiteInfo(), NeuronMatchingInfo()};
+  static_assert(std::variant_size_v<spec::AnalysisSpec> == 9,
                 "every analysis stands in the catalogue");
   return *catalogue;
 }

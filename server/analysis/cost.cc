@@ -9,6 +9,7 @@
 
 #include "moescope/analysis/catalogue.h"
 #include "moescope/model/model.h"
+#include "moescope/numerics/matching_null.h"
 
 namespace moescope::analysis {
 namespace {
@@ -181,6 +182,32 @@ struct Estimator {
                        bytes_per_weight;
     cost.memory_bytes += pairs.memory_bytes +
                          8 * n * (config.expert_width + config.width);
+    return Timed(cost);
+  }
+
+  CostEstimate operator()(const spec::NeuronMatchingSpec& spec) const {
+    CostEstimate cost;
+    // Of one part: a projection, or the three of "joint".
+    const double product = 2 * Real(config.expert_width) * Real(expert_matrix());
+    const bool joint = Contains(spec.projections, "joint");
+    const std::int64_t products =
+        Count(spec.projections) + (joint ? 2 : 0);
+    const std::int64_t units = Count(spec.layers) * Count(spec.pairs) / 2;
+    cost.bytes_read =
+        units * products * 2 * 2 * expert_matrix() * bytes_per_weight;
+    cost.flops = Real(units * products) * product;
+    if (spec.null_draws > 0) {
+      const std::int64_t width =
+          std::min(config.expert_width, numerics::kMaxSimulatedWidth);
+      // A half and a quarter as wide cost a third more.
+      cost.flops += Real(spec.null_draws) * 6 * 2 * Real(width) * Real(width) *
+                    Real(config.width) *
+                    (config.expert_width > width ? 4.0 / 3 : 1);
+    }
+    // A cost matrix and both sides in fp32, for each of the two threads that
+    // the rates are for.
+    cost.memory_bytes = 2 * 4 * (config.expert_width * config.expert_width +
+                                 3 * expert_matrix());
     return Timed(cost);
   }
 

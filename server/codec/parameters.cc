@@ -111,6 +111,22 @@ bool Read(const Json& json, std::vector<T>& values) {
   return true;
 }
 
+// [[0, 1], [2, 5]] as 0, 1, 2, 5.
+bool ReadPairs(const Json& json, std::vector<std::int64_t>& values) {
+  if (!json.is_array() || json.empty() || !json[0].is_array()) {
+    return Read(json, values);
+  }
+  values.clear();
+  for (const Json& pair : json) {
+    std::vector<std::int64_t> two;
+    if (!pair.is_array() || pair.size() != 2 || !Read(pair, two)) {
+      return false;
+    }
+    values.insert(values.end(), two.begin(), two.end());
+  }
+  return true;
+}
+
 bool AppendSequence(const Json& json, spec::TokenInput& input) {
   std::vector<std::int64_t> ids;
   if (!json.is_array() || !Read(json, ids)) {
@@ -184,6 +200,17 @@ struct FieldSetter {
       return;
     }
     found = true;
+    if constexpr (std::is_same_v<T, std::vector<std::int64_t>>) {
+      const Json json = Json::parse(text.begin(), text.end(), nullptr, false);
+      if (name == "pairs" && !json.is_discarded()) {
+        status = ReadPairs(json, value)
+                     ? absl::OkStatus()
+                     : InvalidField("spec.pairs",
+                                    absl::StrCat("\"", text.substr(0, 80),
+                                                 "\" is no list of pairs"));
+        return;
+      }
+    }
     if (!Parse(text, value)) {
       status = InvalidField(
           absl::StrCat("spec.", field),

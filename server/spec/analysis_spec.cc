@@ -69,6 +69,12 @@ const std::vector<std::string>& ProjectionNames() {
   return *names;
 }
 
+const std::vector<std::string>& MatchingProjections() {
+  static const auto* const names = new std::vector<std::string>{
+      "gate_proj", "up_proj", "down_proj", "joint"};
+  return *names;
+}
+
 absl::StatusOr<AnalysisSpec> DefaultSpec(absl::string_view name) {
   std::vector<std::string> known;
   std::optional<AnalysisSpec> spec = FindSpec(name, known);

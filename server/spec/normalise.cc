@@ -24,6 +24,7 @@ constexpr std::int64_t kMinBlockTokens = 64;
 constexpr std::int64_t kMaxBlockTokens = std::int64_t{1} << 20;
 constexpr std::size_t kMaxThresholds = 16;
 constexpr std::int64_t kMaxTopTokens = 64;
+constexpr std::int64_t kMaxNullDraws = 1000;
 constexpr double kMaxHistogramEdges = 4097;
 constexpr std::int64_t kMaxDraws = 10000000;
 constexpr std::int64_t kMaxSampleSize = 1000000;
@@ -384,6 +385,50 @@ absl::Status CheckPoints(const std::vector<std::string>& participants,
   return absl::OkStatus();
 }
 
+// `pairs` as places among `count` participants, all of them when empty.
+absl::Status NormalisePairs(std::int64_t count,
+                            std::vector<std::int64_t>& pairs) {
+  constexpr absl::string_view kField = "spec.pairs";
+  if (count < 2) {
+    return InvalidField("spec.participants",
+                        absl::StrCat(count, " takes part; at least 2 are needed"));
+  }
+  if (pairs.empty()) {
+    for (std::int64_t j = 0; j < count; ++j) {
+      for (std::int64_t k = j + 1; k < count; ++k) {
+        pairs.insert(pairs.end(), {j, k});
+      }
+    }
+    return absl::OkStatus();
+  }
+  if (pairs.size() % 2 != 0) {
+    return InvalidField(kField, absl::StrCat(pairs.size(),
+                                             " numbers do not make pairs"));
+  }
+  for (const std::int64_t place : pairs) {
+    if (place < 0 || place >= count) {
+      return FieldError(absl::StatusCode::kOutOfRange, kField,
+                        absl::StrCat(place, " is outside [0, ", count - 1,
+                                     "], the places of the participants"),
+                        "EXPERT_OUT_OF_RANGE");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckNull(std::int64_t draws, std::int64_t seed) {
+  if (draws != 0 && (draws < 2 || draws > kMaxNullDraws)) {
+    return InvalidField("spec.null_draws",
+                        absl::StrCat(draws, " is neither 0 nor in [2, ",
+                                     kMaxNullDraws, "]"));
+  }
+  if (seed < 0) {
+    return InvalidField("spec.null_seed",
+                        absl::StrCat(seed, " is below 0"));
+  }
+  return absl::OkStatus();
+}
+
 struct Normaliser {
   const ModelFacts& model;
   const ModelFacts* baseline;
@@ -474,6 +519,18 @@ struct Normaliser {
                                        " routed experts: the suite takes all"));
     }
     return absl::OkStatus();
+  }
+
+  absl::Status operator()(NeuronMatchingSpec& spec) const {
+    MOESCOPE_RETURN_IF_ERROR(
+        NormaliseLayers("spec.layers", model, model.moe_layers, spec.layers));
+    MOESCOPE_RETURN_IF_ERROR(NormaliseWords(
+        "spec.projections", MatchingProjections(), MatchingProjections(),
+        spec.projections));
+    MOESCOPE_RETURN_IF_ERROR(NormaliseParticipants(model, baseline, spec));
+    MOESCOPE_RETURN_IF_ERROR(CheckNull(spec.null_draws, spec.null_seed));
+    return NormalisePairs(static_cast<std::int64_t>(spec.participants.size()),
+                          spec.pairs);
   }
 
   absl::Status operator()(ActivationStatisticsSpec& spec) const {

@@ -31,7 +31,7 @@ TEST(CatalogueTest, ListsEveryAnalysisInTheOrderOfTheSpecs) {
               ElementsAre("routing_trace", "expert_similarity",
                           "neuron_weight_statistics", "activation_statistics",
                           "router_regression", "matrix_pca", "neuron_pca",
-                          "static_suite"));
+                          "static_suite", "neuron_matching"));
 }
 
 TEST(CatalogueTest, SaysWhatEveryParameterAndArrayMeans) {

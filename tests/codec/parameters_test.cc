@@ -109,6 +109,28 @@ TEST(SetFromJsonTest, TokensAreOneSequenceOrSeveral) {
   EXPECT_THAT(spec::GetTokenInput(spec)->lengths, ElementsAre(2, 1));
 }
 
+TEST(SetFromJsonTest, PairsAreListsOfTwoOrOneFlatList) {
+  spec::AnalysisSpec spec = spec::NeuronMatchingSpec();
+  const auto& pairs = std::get<spec::NeuronMatchingSpec>(spec).pairs;
+  ASSERT_TRUE(SetFromJson(spec, "pairs", "[[0,1],[2,3]]").ok());
+  EXPECT_THAT(pairs, ElementsAre(0, 1, 2, 3));
+  ASSERT_TRUE(SetFromJson(spec, "pairs", "[4,5]").ok());
+  EXPECT_THAT(pairs, ElementsAre(4, 5));
+  ASSERT_TRUE(SetFromJson(spec, "pairs", "6,7").ok());
+  EXPECT_THAT(pairs, ElementsAre(6, 7));
+}
+
+TEST(SetFromJsonTest, ThreePlacesAreNoPair) {
+  spec::AnalysisSpec spec = spec::NeuronMatchingSpec();
+  for (const char* const json : {"[[0,1,2]]", "[[0,1],[2]]", "[[0,1],2]",
+                                 "[[0,\"1\"]]"}) {
+    const absl::Status status = SetFromJson(spec, "pairs", json);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << json;
+    EXPECT_EQ(GetErrorDetails(status).fields.at(0).field, "spec.pairs");
+  }
+  EXPECT_TRUE(std::get<spec::NeuronMatchingSpec>(spec).pairs.empty());
+}
+
 TEST(SetFromJsonTest, AnUnknownNameListsTheParameters) {
   spec::AnalysisSpec spec = Similarity();
   const absl::Status status = SetFromJson(spec, "lairs", "[1]");

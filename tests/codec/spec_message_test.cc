@@ -88,6 +88,7 @@ TEST(SpecMessageTest, EveryFieldOfASpecIsInItsMessageAndBack) {
   ExpectSameFields<spec::MatrixPcaSpec>();
   ExpectSameFields<spec::NeuronPcaSpec>();
   ExpectSameFields<spec::StaticSuiteSpec>();
+  ExpectSameFields<spec::NeuronMatchingSpec>();
 }
 
 TEST(SpecMessageTest, EveryAnalysisHasAMessage) {

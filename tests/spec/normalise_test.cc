@@ -232,5 +232,45 @@ TEST(DefaultSpecTest, AnUnknownAnalysisListsTheKnownOnes) {
               HasSubstr("routing_trace, expert_similarity"));
 }
 
+TEST(NormaliseMatchingTest, TakesAllPairsWhenNoneIsNamed) {
+  NeuronMatchingSpec spec;
+  spec.model = "moe";
+
+  ASSERT_TRUE(Normalised(spec).ok());
+
+  EXPECT_THAT(spec.projections,
+              ElementsAre("gate_proj", "up_proj", "down_proj", "joint"));
+  EXPECT_THAT(spec.pairs, ElementsAre(0, 1, 0, 2, 1, 2));
+}
+
+TEST(NormaliseMatchingTest, RefusesWhatMakesNoPairsOfParticipants) {
+  NeuronMatchingSpec alone;
+  alone.participants = {"1"};
+  EXPECT_EQ(FieldOf(Normalised(alone)), "spec.participants");
+
+  NeuronMatchingSpec odd;
+  odd.pairs = {0, 1, 2};
+  EXPECT_EQ(FieldOf(Normalised(odd)), "spec.pairs");
+
+  NeuronMatchingSpec beyond;
+  beyond.pairs = {0, 3};
+  const absl::Status status = Normalised(beyond);
+  EXPECT_EQ(status.code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(FieldOf(status), "spec.pairs");
+}
+
+TEST(NormaliseMatchingTest, RefusesDrawsThatHaveNoDeviation) {
+  for (const std::int64_t draws : {-1, 1, 1001}) {
+    NeuronMatchingSpec spec;
+    spec.null_draws = draws;
+    EXPECT_EQ(FieldOf(Normalised(spec)), "spec.null_draws") << draws;
+  }
+  NeuronMatchingSpec none;
+  none.null_draws = 0;
+  EXPECT_TRUE(Normalised(none).ok());
+  none.null_seed = -1;
+  EXPECT_EQ(FieldOf(Normalised(none)), "spec.null_seed");
+}
+
 }  // namespace
 }  // namespace moescope::spec

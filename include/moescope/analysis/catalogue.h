@@ -58,6 +58,8 @@ struct CostEstimate {
 ///   matrix_pca: bytes Q P N F D b; flops N (N + 7) per coordinate.
 ///   neuron_pca: twice these bytes; flops D (D + 2 dims) per neuron.
 ///   static_suite: bytes once, flops of its parts.
+///   neuron_matching: 2 F² D flops per layer, pair and projection (three more
+///     for joint), and as much per draw of the null up to its widest drawn.
 ///   routing_trace, activation_statistics: 2 flops per token and weight that
 ///     meets it, up to the last chosen layer (activations: all experts), plus
 ///     attention 4 D per token pair; bytes: the weights once per block.

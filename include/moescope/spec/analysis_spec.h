@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
+#include "moescope/spec/matching_spec.h"
 #include "moescope/spec/static_specs.h"
 #include "moescope/spec/token_input.h"
 
@@ -140,7 +141,7 @@ using AnalysisSpec =
     std::variant<RoutingTraceSpec, ExpertSimilaritySpec,
                  NeuronWeightStatisticsSpec, ActivationStatisticsSpec,
                  RouterRegressionSpec, MatrixPcaSpec, NeuronPcaSpec,
-                 StaticSuiteSpec>;
+                 StaticSuiteSpec, NeuronMatchingSpec>;
 
 /// "ids", "weights", "logits", "scores", "margin", "entropy",
 /// "choice", "group_mask", "shared_share".

@@ -1,0 +1,285 @@
+#include "moescope/analysis/neuron_matching.h"
+
+#include <cmath>
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "server/analysis/chunk_emitter_internal.h"
+#include "server/analysis/matched_pair_internal.h"
+#include "server/analysis/participants_internal.h"
+
+#include "moescope/base/error.h"
+#include "moescope/base/mutex.h"
+#include "moescope/base/status_macros.h"
+#include "moescope/numerics/matching_null.h"
+#include "moescope/numerics/neuron_cosine.h"
+
+namespace moescope::analysis {
+namespace {
+
+using internal::MatchedPart;
+using internal::Participant;
+
+// Emits chunks in order, whoever finishes first. Threads: safe.
+class OrderedEmitter {
+ public:
+  OrderedEmitter(std::int64_t first, ChunkSink& sink, Progress progress,
+                 const RunContext& context)
+      : sink_(sink), context_(context), next_(first),
+        progress_(std::move(progress)) {}
+
+  absl::Status Put(std::int64_t number, spec::Chunk chunk) {
+    const MutexLock lock(mutex_);
+    waiting_.emplace(number, std::move(chunk));
+    while (!waiting_.empty() && waiting_.begin()->first == next_) {
+      spec::Chunk ready = std::move(waiting_.begin()->second);
+      waiting_.erase(waiting_.begin());
+      MOESCOPE_RETURN_IF_ERROR(sink_.Emit(std::move(ready)));
+      // A chunk that waited is not emitted any more once the work is unwanted.
+      MOESCOPE_RETURN_IF_ERROR(context_.Check());
+      ++next_;
+      progress_.done = next_;
+      context_.ReportProgress(progress_);
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  Mutex mutex_;
+  ChunkSink& sink_;
+  const RunContext& context_;
+  std::int64_t next_ ABSL_GUARDED_BY(mutex_);
+  Progress progress_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::int64_t, spec::Chunk> waiting_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Cost matrices, as many as were ever in use together. Threads: safe.
+class MatrixPool {
+ public:
+  std::unique_ptr<numerics::SimilarityMatrix> Take() {
+    const MutexLock lock(mutex_);
+    if (free_.empty()) {
+      return std::make_unique<numerics::SimilarityMatrix>();
+    }
+    std::unique_ptr<numerics::SimilarityMatrix> matrix =
+        std::move(free_.back());
+    free_.pop_back();
+    return matrix;
+  }
+  void Return(std::unique_ptr<numerics::SimilarityMatrix> matrix) {
+    const MutexLock lock(mutex_);
+    free_.push_back(std::move(matrix));
+  }
+
+ private:
+  Mutex mutex_;
+  std::vector<std::unique_ptr<numerics::SimilarityMatrix>> free_
+      ABSL_GUARDED_BY(mutex_);
+};
+
+std::int64_t NumberOf(const std::string& name) {
+  return name == "S"   ? internal::kSharedParticipant
+         : name == "F" ? internal::kBaselineParticipant
+                       : std::stoll(name);
+}
+
+class Matching {
+ public:
+  Matching(const spec::NeuronMatchingSpec& spec, const ModelInputs& inputs)
+      : spec_(spec),
+        inputs_(inputs),
+        width_(inputs.checkpoint->config().expert_width),
+        depth_(inputs.checkpoint->config().width),
+        num_pairs_(static_cast<std::int64_t>(spec.pairs.size()) / 2) {}
+
+  // Who takes part; per layer what its pairs share, then each of them.
+  std::int64_t num_chunks() const {
+    return 1 + static_cast<std::int64_t>(spec_.layers.size()) *
+                   (1 + num_pairs_);
+  }
+
+  absl::Status DrawNull(ThreadPool& pool, const RunContext& context) {
+    if (spec_.null_draws > 0) {
+      MOESCOPE_ASSIGN_OR_RETURN(
+          null_, numerics::SimulateMatchingNull(width_, depth_,
+                                                spec_.null_draws,
+                                                spec_.null_seed, pool,
+                                                context));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<spec::Chunk> MakeChunk(std::int64_t number,
+                                        const RunContext& context) {
+    if (number == 0) {
+      return ParticipantsChunk();
+    }
+    const std::int64_t layer = spec_.layers[static_cast<std::size_t>(
+        (number - 1) / (1 + num_pairs_))];
+    const std::int64_t place = (number - 1) % (1 + num_pairs_);
+    return place == 0 ? LayerChunk(layer)
+                      : PairChunk(layer, place - 1, context);
+  }
+
+ private:
+  spec::Chunk ParticipantsChunk() const {
+    std::vector<std::int64_t> numbers;
+    for (const std::string& name : spec_.participants) {
+      numbers.push_back(NumberOf(name));
+    }
+    spec::Chunk chunk;
+    chunk.arrays.push_back(
+        spec::MakeArray("participants",
+                        {static_cast<std::int64_t>(numbers.size())},
+                        absl::MakeConstSpan(numbers)));
+    return chunk;
+  }
+
+  spec::Chunk LayerChunk(std::int64_t layer) const {
+    spec::Chunk chunk;
+    const auto add = [&](const char* name, double value) {
+      chunk.arrays.push_back(
+          spec::MakeScalar(internal::LayerName(layer, name), value));
+    };
+    chunk.arrays.push_back(
+        spec::MakeArray(internal::LayerName(layer, "pairs"), {num_pairs_, 2},
+                        absl::MakeConstSpan(spec_.pairs)));
+    add("kendall_tau_null_se", numerics::KendallTauNullError(width_));
+    add("null_rule_of_thumb",
+        0.85 * std::sqrt(2 * std::log(static_cast<double>(width_)) /
+                         static_cast<double>(depth_)));
+    if (null_.has_value()) {
+      add("null.single_mean", null_->single_mean);
+      add("null.single_sd", null_->single_sd);
+      add("null.joint_mean", null_->joint_mean);
+      add("null.joint_sd", null_->joint_sd);
+      add("null.single_error", null_->single_error);
+      add("null.joint_error", null_->joint_error);
+      chunk.arrays.push_back(
+          spec::MakeCount(internal::LayerName(layer, "null.simulated_width"),
+                          null_->simulated_width));
+    }
+    return chunk;
+  }
+
+  absl::StatusOr<Participant> Find(std::int64_t place,
+                                   std::int64_t layer) const {
+    const std::string& name =
+        spec_.participants[static_cast<std::size_t>(place)];
+    MOESCOPE_ASSIGN_OR_RETURN(
+        std::vector<Participant> found,
+        internal::FindParticipants({name}, layer, inputs_));
+    if (!found[0].routed_shape) {
+      return FieldError(
+          absl::StatusCode::kFailedPrecondition, "spec.participants",
+          absl::StrCat("\"", name, "\" has ",
+                       found[0].weights[model::Projection::kGate].rows,
+                       " neurons in layer ", layer, ", a routed expert has ",
+                       width_),
+          "ANALYSIS_DOES_NOT_FIT");
+    }
+    return std::move(found[0]);
+  }
+
+  absl::StatusOr<spec::Chunk> PairChunk(std::int64_t layer, std::int64_t pair,
+                                        const RunContext& context) {
+    const auto at = static_cast<std::size_t>(2 * pair);
+    MOESCOPE_ASSIGN_OR_RETURN(const Participant left,
+                              Find(spec_.pairs[at], layer));
+    MOESCOPE_ASSIGN_OR_RETURN(const Participant right,
+                              Find(spec_.pairs[at + 1], layer));
+    std::unique_ptr<numerics::SimilarityMatrix> matrix = matrices_.Take();
+    spec::Chunk chunk;
+    for (const std::string& projection : spec_.projections) {
+      MOESCOPE_ASSIGN_OR_RETURN(
+          const MatchedPart part,
+          internal::MatchPart(left.weights, right.weights, projection, context,
+                              *matrix));
+      AddPart(internal::LayerName(layer, absl::StrCat(projection, ".")),
+              projection == "joint", part, chunk);
+    }
+    matrices_.Return(std::move(matrix));
+    return chunk;
+  }
+
+  void AddPart(const std::string& prefix, bool joint, const MatchedPart& part,
+               spec::Chunk& chunk) const {
+    const auto add = [&](const std::string& name, double value) {
+      chunk.arrays.push_back(spec::MakeArray(prefix + name, {1},
+                                             absl::MakeConstSpan(&value, 1)));
+    };
+    const auto count = [&](const char* name, std::int64_t value) {
+      chunk.arrays.push_back(spec::MakeArray(prefix + name, {1},
+                                             absl::MakeConstSpan(&value, 1)));
+    };
+    chunk.arrays.push_back(spec::MakeArray(
+        prefix + "permutation", {1, width_},
+        absl::MakeConstSpan(part.permutation)));
+    add("objective", part.objective);
+    add("mean_matched_cosine", part.mean_matched_cosine);
+    add("kendall_tau", part.kendall_tau);
+    count("fixed_points", part.fixed_points);
+    for (const internal::FlattenedCosines& flattened : part.flattened) {
+      const std::string key =
+          joint ? absl::StrCat(flattened.projection, ".") : "";
+      add(key + "cosine_before", flattened.before);
+      add(key + "cosine_after", flattened.after);
+      add(key + "growth", flattened.after - flattened.before);
+      add(key + "growth_ratio", flattened.after / flattened.before);
+    }
+    count("objective_quantised", part.objective_quantised);
+    count("dual_quantised", part.dual_quantised);
+    count("gap", part.gap);
+    count("nonfinite", part.nonfinite);
+    if (null_.has_value()) {
+      const double mean = joint ? null_->joint_mean : null_->single_mean;
+      const double sd = joint ? null_->joint_sd : null_->single_sd;
+      add("z", (part.mean_matched_cosine - mean) / sd);
+    }
+  }
+
+  const spec::NeuronMatchingSpec& spec_;
+  const ModelInputs& inputs_;
+  const std::int64_t width_;
+  const std::int64_t depth_;
+  const std::int64_t num_pairs_;
+  std::optional<numerics::MatchingNull> null_;
+  MatrixPool matrices_;
+};
+
+}  // namespace
+
+absl::Status RunNeuronMatching(const spec::NeuronMatchingSpec& spec,
+                               const ModelInputs& inputs,
+                               const ResumePoint& resume, ThreadPool& pool,
+                               const RunContext& context, ChunkSink& sink) {
+  if (inputs.checkpoint == nullptr) {
+    return absl::InternalError("neuron_matching without a checkpoint");
+  }
+  Matching matching(spec, inputs);
+  const std::int64_t total = matching.num_chunks();
+  if (resume.chunks >= total) {
+    return absl::OkStatus();
+  }
+  MOESCOPE_RETURN_IF_ERROR(matching.DrawNull(pool, context));
+  OrderedEmitter emitter(resume.chunks, sink,
+                         {"neuron matching", resume.chunks, total, "pairs"},
+                         context);
+  return pool.ParallelFor(total - resume.chunks, [&](std::int64_t i) {
+    MOESCOPE_RETURN_IF_ERROR(context.Check());
+    const std::int64_t number = resume.chunks + i;
+    absl::StatusOr<spec::Chunk> chunk = matching.MakeChunk(number, context);
+    return chunk.ok() ? emitter.Put(number, *std::move(chunk))
+                      : chunk.status();
+  });
+}
+
+}  // namespace moescope::analysis
