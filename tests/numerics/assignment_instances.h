@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "moescope/numerics/assignment.h"
+#include "tests/numerics/place_values.h"
 
 namespace moescope::numerics {
 
@@ -165,64 +166,8 @@ inline const std::vector<std::string>& InstanceKinds() {
 inline Instance MakeInstance(const std::string& kind, std::int64_t n,
                              unsigned seed) {
   std::mt19937 random(seed + 7919);
-  std::uniform_real_distribution<double> unit(0, 1);
-  std::vector<double> x(static_cast<std::size_t>(n));
-  std::vector<double> y(static_cast<std::size_t>(n));
-  std::generate(x.begin(), x.end(), [&] { return unit(random); });
-  std::generate(y.begin(), y.end(), [&] { return unit(random); });
-  const auto at = [](const std::vector<double>& values, std::int64_t i) {
-    return values[static_cast<std::size_t>(i)];
-  };
-  const auto size = static_cast<double>(n);
-  const auto noise = [&] { return 2 * unit(random) - 1; };
-  const std::int64_t few = 1 + n / 20;
-  using Index = std::int64_t;
-  const std::function<double(Index, Index)> of_place =
-      kind == "rank one" ? std::function<double(Index, Index)>(
-          [&](Index i, Index j) { return (2 * at(x, i) - 1) * (2 * at(y, j) - 1); })
-      : kind == "positive rank one"
-          ? [&](Index i, Index j) { return at(x, i) * at(y, j); }
-      : kind == "constant" ? [](Index, Index) { return 0.25; }
-      : kind == "hub columns"
-          ? [&](Index, Index j) { return 0.2 * noise() + (j < 20 ? 0.7 : 0); }
-      : kind == "rising columns"
-          ? [&](Index, Index j) {
-              return 0.1 * noise() + static_cast<double>(j) / size - 0.5;
-            }
-      : kind == "rising both"
-          ? [&](Index i, Index j) {
-              return 0.1 * noise() + 0.8 * at(x, i) * static_cast<double>(j) / size;
-            }
-      : kind == "binary" ? [&](Index, Index) { return unit(random) < 0.5 ? 1.0 : 0.0; }
-      : kind == "few levels"
-          ? [&](Index, Index) { return std::floor(8 * unit(random)) / 8; }
-      : kind == "sparse"
-          ? [&](Index, Index) { return unit(random) < 3 / size ? 1.0 : -1.0; }
-      : kind == "identity" ? [](Index i, Index j) { return i == j ? 1.0 : 0.0; }
-      : kind == "product"
-          ? [&](Index i, Index j) {
-              return -static_cast<double>((i + 1) * (j + 1)) / (size * size);
-            }
-      : kind == "distance"
-          ? [&](Index i, Index j) {
-              return -std::fabs(static_cast<double>(i + j + 1 - n)) / size;
-            }
-      : kind == "convex"
-          ? [&](Index i, Index j) {
-              const double d = at(x, i) - at(y, j) * at(y, j);
-              return -d * d;
-            }
-      : kind == "block"
-          ? [&](Index i, Index j) {
-              return 0.3 * noise() + (i < n / 2 && j < n / 10 ? 0.6 : 0);
-            }
-      : kind == "range of 3" ? [&](Index, Index) { return 3.4 * noise(); }
-      // Most rows want one of few columns and nothing else.
-      : kind == "infeasible core"
-          ? [&](Index i, Index j) {
-              return i >= n / 3 && j >= n / 3 ? -3.0 : unit(random);
-            }
-          : std::function<double(Index, Index)>();
+  PlaceValues values(n, random);
+  const PlaceValues::Value of_place = values.Find(kind);
   if (of_place) {
     return MakeInstance(n, of_place);
   }
@@ -237,8 +182,9 @@ inline Instance MakeInstance(const std::string& kind, std::int64_t n,
                                                           : 48;
   Vectors left(n, depth, random);
   Vectors right(n, depth, random);
+  const std::int64_t few = 1 + n / 20;
   const auto repeat = [&](Vectors& vectors) {
-    for (Index i = few; i < n; ++i) {
+    for (std::int64_t i = few; i < n; ++i) {
       std::copy_n(vectors.row(i % few), depth, vectors.row(i));
     }
   };
