@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdint>
+#include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "moescope/base/error.h"
@@ -34,56 +37,135 @@ spec::NeuronMatchingSpec Ask(const std::string& model,
   return spec;
 }
 
-// The first of the comparisons with `case_name` that fails; `compared` receives
-// how many arrays there were.
-std::string CompareAll(const std::string& model, const std::string& case_name,
-                       const Log& log, int* compared) {
-  const std::string file = "matching/" + model;
-  const std::string group = "neuron_matching/" + case_name;
-  std::string problem;
-  *compared = 0;
-  const auto compare = [&](const std::vector<std::string>& endings,
-                           const Tolerance& tolerance) {
-    int count = 0;
-    problem += Compare(file, group, endings, log, tolerance, &count);
-    *compared += count;
-  };
-  // The optimum of these is unique, so that all that depends on the permutation
-  // can be compared.
-  compare({"pairs", "permutation", "fixed_points"}, {0, 0, 0, 0});
-  compare({"objective"}, kObjectives);
-  compare({"mean_matched_cosine", "cosine_before", "cosine_after", ".growth",
-           "kendall_tau"},
-          kCosines);
-  compare({"growth_ratio"}, kRatios);
-  return problem;
+// What a log has in common with the expected values.
+struct Comparison {
+  std::string problem;  // "" if there is none.
+  int parts = 0;        // Projections and joint, of every layer.
+  int same = 0;         // Those with the expected permutations.
+};
+
+class Comparer {
+ public:
+  Comparer(std::string model, std::string case_name, const Log& log)
+      : file_("matching/" + std::move(model)),
+        group_("neuron_matching/" + std::move(case_name)),
+        log_(log) {}
+
+  void CompareLayer(std::int64_t layer) {
+    const std::string prefix = "layer." + std::to_string(layer) + ".";
+    Require({prefix + "pairs"}, {0, 0, 0, 0});
+    std::vector<std::string> owners;
+    for (const std::string& projection : spec::ProjectionNames()) {
+      ComparePart(prefix + projection + ".", {prefix + projection + "."});
+      owners.push_back(prefix + "joint." + projection + ".");
+    }
+    ComparePart(prefix + "joint.", owners);
+  }
+
+  const Comparison& result() const { return result_; }
+
+ private:
+  // `owners` have the cosines of flattened matrices of the part.
+  void ComparePart(const std::string& part,
+                   const std::vector<std::string>& owners) {
+    ++result_.parts;
+    Require({part + "objective"}, kObjectives);
+    Require({part + "mean_matched_cosine"}, kCosines);
+    for (const std::string& owner : owners) {
+      Require({owner + "cosine_before"}, kCosines);
+    }
+    int compared = 0;
+    // Another permutation may be as good: the rest depends on which it is.
+    if (!Compare(file_, group_, {part + "permutation"}, log_, {0, 0, 0, 0},
+                 &compared)
+             .empty() ||
+        compared != 1) {
+      return;
+    }
+    ++result_.same;
+    Require({part + "fixed_points"}, {0, 0, 0, 0});
+    Require({part + "kendall_tau"}, kCosines);
+    for (const std::string& owner : owners) {
+      Require({owner + "cosine_after", owner + "growth"}, kCosines);
+      Require({owner + "growth_ratio"}, kRatios);
+    }
+  }
+
+  void Require(const std::vector<std::string>& names,
+               const Tolerance& tolerance) {
+    int compared = 0;
+    const std::string problem =
+        Compare(file_, group_, names, log_, tolerance, &compared);
+    if (!problem.empty()) {
+      result_.problem += problem + "\n";
+    } else if (compared != static_cast<int>(names.size())) {
+      result_.problem += "nothing expected of " + names[0] + "\n";
+    }
+  }
+
+  const std::string file_;
+  const std::string group_;
+  const Log& log_;
+  Comparison result_;
+};
+
+Comparison CompareAll(const std::string& model, const std::string& case_name,
+                      const std::vector<std::int64_t>& layers, const Log& log) {
+  Comparer comparer(model, case_name, log);
+  for (const std::int64_t layer : layers) {
+    comparer.CompareLayer(layer);
+  }
+  return comparer.result();
 }
 
+// Ties, or what the fp32 products take for ties, are rare.
+constexpr double kSameParts = 0.9;
+
 TEST(NeuronMatchingTest, EqualsTheReferenceWithADenseBaseline) {
+  const std::vector<std::int64_t> layers = {0, 2, 5};
   spec::NeuronMatchingSpec asked =
-      Ask("tiny-mixtral", {0, 2, 5}, {0, 1, 2, 5, 3, 6, 0, 8, 7, 8});
+      Ask("tiny-mixtral", layers, {0, 1, 2, 5, 3, 6, 0, 8, 7, 8});
   asked.baseline = "tiny-mistral";
   const spec::AnalysisSpec spec = Normalised(asked);
 
   const Log log = RunSpec(spec);
 
   ASSERT_TRUE(log.status.ok()) << log.status;
-  int compared = 0;
-  EXPECT_EQ(CompareAll("tiny-mixtral", "with_baseline", log, &compared), "");
-  // Per layer the pairs, 9 arrays of 3 projections, and 5 + 3 · 4 of the joint one.
-  EXPECT_EQ(compared, 3 * (1 + 3 * 9 + 17));
+  const Comparison found =
+      CompareAll("tiny-mixtral", "with_baseline", layers, log);
+  EXPECT_EQ(found.problem, "");
+  EXPECT_GE(found.same, kSameParts * found.parts);
   EXPECT_EQ(SchemaProblem(spec, log), "");
 }
 
-TEST(NeuronMatchingTest, EqualsTheReferenceForManySmallExperts) {
-  const Log log = RunSpec(
-      Normalised(Ask("tiny-deepseek", {1, 4}, {0, 1, 2, 5, 31, 17})));
+struct Routed {
+  const char* model;
+  std::vector<std::int64_t> layers;
+  std::vector<std::int64_t> pairs;
+};
+
+void PrintTo(const Routed& routed, std::ostream* out) { *out << routed.model; }
+
+class RoutedMatchingTest : public testing::TestWithParam<Routed> {};
+
+TEST_P(RoutedMatchingTest, EqualsTheReference) {
+  const Routed& routed = GetParam();
+
+  const Log log =
+      RunSpec(Normalised(Ask(routed.model, routed.layers, routed.pairs)));
 
   ASSERT_TRUE(log.status.ok()) << log.status;
-  int compared = 0;
-  EXPECT_EQ(CompareAll("tiny-deepseek", "routed", log, &compared), "");
-  EXPECT_EQ(compared, 2 * (1 + 3 * 9 + 17));
+  const Comparison found =
+      CompareAll(routed.model, "routed", routed.layers, log);
+  EXPECT_EQ(found.problem, "");
+  EXPECT_GE(found.same, kSameParts * found.parts);
 }
+
+INSTANTIATE_TEST_SUITE_P(
+    Models, RoutedMatchingTest,
+    testing::Values(Routed{"tiny-deepseek", {1, 4}, {0, 1, 2, 5, 31, 17}},
+                    Routed{"mixtral", {0, 1}, {0, 1, 2, 5, 7, 3}},
+                    Routed{"deepseek", {1, 2}, {0, 1, 2, 5, 11, 3}}));
 
 TEST(NeuronMatchingTest, ProvesEveryMatching) {
   const auto arrays =
