@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -17,6 +18,8 @@
 #include "moescope/codec/bytes.h"
 #include "moescope/codec/parameters.h"
 #include "moescope/model/compute_info.h"
+#include "moescope/model/identity_store.h"
+#include "moescope/model/tree_hash.h"
 #include "server/service/state_internal.h"
 
 namespace moescope {
@@ -116,6 +119,13 @@ class AnalysisExecutor final : public Executor {
                               OpenModels(execution, spec, control.context()));
     MOESCOPE_ASSIGN_OR_RETURN(const LogExtent extent,
                               RunLogged(execution, spec, models, control));
+    if (models.inputs.hasher != nullptr) {
+      // Before the row, which names the content key, too.
+      MOESCOPE_RETURN_IF_ERROR(state_.identities
+                                   ->Record(*models.inputs.checkpoint,
+                                            *models.inputs.hasher)
+                                   .status());
+    }
     if (const spec::TokenInput* const input = spec::GetTokenInput(spec)) {
       state_.metrics.AddTokens(static_cast<std::int64_t>(input->ids.size()));
     }
@@ -145,6 +155,13 @@ class AnalysisExecutor final : public Executor {
       return ModelChanged(execution);
     }
     models.inputs.checkpoint = models.checkpoints.front();
+    // It reads all weights anyway.
+    if (std::holds_alternative<spec::StaticSuiteSpec>(spec) &&
+        !state_.identities->Identify(*models.inputs.checkpoint)
+             .is_content_hash) {
+      models.inputs.hasher =
+          std::make_shared<model::TreeHasher>(*models.inputs.checkpoint);
+    }
     if (models.checkpoints.size() > 1) {
       models.inputs.baseline = models.checkpoints[1];
     }

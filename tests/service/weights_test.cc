@@ -190,6 +190,20 @@ TEST_F(WeightsTest, VerifyingIsAJobThatMakesTheContentKnown) {
   EXPECT_THAT(IdentityOf("m"), StartsWith("content:"));
 }
 
+TEST_F(WeightsTest, TheStaticSuiteMakesTheContentKnownInItsOneReading) {
+  spec::StaticSuiteSpec suite;
+  suite.model = "m";
+  AnalysisRequest request;
+  request.client = "test";
+  request.spec = suite;
+
+  const Answer first = Ask(request);
+
+  ASSERT_TRUE(first.status.ok()) << first.status;
+  EXPECT_THAT(IdentityOf("m"), StartsWith("content:"));
+  EXPECT_TRUE(Ask(request).cached);
+}
+
 TEST_F(WeightsTest, AnswersAreFoundAfterTheFolderWasMovedAndTouched) {
   const Answer first = Ask(Trace());  // Loads the model, so its content is known.
   ASSERT_TRUE(first.status.ok()) << first.status;

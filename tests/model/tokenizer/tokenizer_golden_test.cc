@@ -78,7 +78,7 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& test) { return std::string(test.param); });
 
 TEST(TokenizerTinyModelTest, EncodesAsTheModelsWereTrained) {
-  const auto tokenizer = Tokenizer::FromJson(ReadTestData("tiny.json")).value();
+  const auto tokenizer = Tokenizer::FromJson(ReadTestData("../models/tiny-mixtral/tokenizer.json")).value();
   const auto cases = nlohmann::json::parse(ReadTestData("tiny.expected.json"));
   std::vector<std::string> texts;
   std::vector<Ids> expected;
@@ -94,7 +94,7 @@ TEST(TokenizerTinyModelTest, EncodesAsTheModelsWereTrained) {
 }
 
 TEST(TokenizerTinyModelTest, SaysWhatItIs) {
-  const auto tokenizer = Tokenizer::FromJson(ReadTestData("tiny.json")).value();
+  const auto tokenizer = Tokenizer::FromJson(ReadTestData("../models/tiny-mixtral/tokenizer.json")).value();
 
   EXPECT_EQ(tokenizer->Describe(), "BPE, byte-level, 2048 entries");
   EXPECT_EQ(tokenizer->vocab_size(), 2048);
@@ -102,7 +102,7 @@ TEST(TokenizerTinyModelTest, SaysWhatItIs) {
 }
 
 TEST(TokenizerTinyModelTest, LeavesSpecialTokensOutWhenAsked) {
-  const auto tokenizer = Tokenizer::FromJson(ReadTestData("tiny.json")).value();
+  const auto tokenizer = Tokenizer::FromJson(ReadTestData("../models/tiny-mixtral/tokenizer.json")).value();
 
   EXPECT_EQ(tokenizer->Encode("a", /*add_special_tokens=*/false).value(),
             Ids{67});
