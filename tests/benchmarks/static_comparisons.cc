@@ -10,9 +10,15 @@
 
 #include "moescope/base/run_context.h"
 #include "moescope/base/status_macros.h"
+#include "moescope/numerics/assignment.h"
 #include "moescope/numerics/cosine.h"
 #include "moescope/numerics/gram.h"
+#include "moescope/numerics/linear_regression.h"
+#include "moescope/numerics/mantel.h"
 #include "moescope/numerics/matrix_view.h"
+#include "moescope/numerics/neuron_cosine.h"
+#include "moescope/numerics/principal_components.h"
+#include "moescope/numerics/widen_rows.h"
 
 namespace moescope::benchmarks {
 namespace {
@@ -113,6 +119,147 @@ Comparison CosineAndAverage(const Shape& shape, double demand) {
           }};
 }
 
+// Similarities come from the other side, so that both solve the same matrix.
+// Ours includes the image in fixed point.
+Comparison AssignmentOf(std::int64_t neurons, const std::string& kind,
+                        double demand) {
+  const BaselineRow row = {
+      "assignment", {{"F", neurons}, {"kind", kind}, {"dtype", "f64"}}};
+  return {absl::StrCat("assignment, ", kind),
+          absl::StrCat("F=", neurons),
+          demand,
+          {row},
+          neurons > 4096,
+          [row, neurons](const Workbench& bench) -> absl::StatusOr<TimedWork> {
+            MOESCOPE_ASSIGN_OR_RETURN(std::vector<float> values,
+                                      bench.baseline.Similarity(row));
+            const auto matrix =
+                std::make_shared<const std::vector<float>>(std::move(values));
+            return [matrix, neurons]() -> absl::Status {
+              MOESCOPE_ASSIGN_OR_RETURN(
+                  const numerics::Assignment assignment,
+                  numerics::SolveAssignment(
+                      MatrixView{matrix->data(),
+                                 numerics::ElementType::kFloat32, neurons,
+                                 neurons, neurons},
+                      RunContext()));
+              return assignment.gap == 0
+                         ? absl::OkStatus()
+                         : absl::InternalError("not proven optimal");
+            };
+          }};
+}
+
+// Cosines, assignment, Kendall's tau and the flattened cosine after permuting.
+Comparison NeuronMatching(std::int64_t neurons, std::int64_t width,
+                          double demand) {
+  return {"neuron matching, one pair end to end",
+          absl::StrCat("F=", neurons, ", D=", width, " bf16"),
+          demand,
+          {{"neuron_matching",
+            {{"F", neurons},
+             {"D", width},
+             {"dtype", "bf16"},
+             {"projection", "down_proj"}}}},
+          false,
+          [neurons, width](const Workbench&) -> absl::StatusOr<TimedWork> {
+            const auto weights = std::make_shared<Weights>(2, width, neurons);
+            const auto matrix = std::make_shared<numerics::SimilarityMatrix>();
+            return [weights, matrix]() -> absl::Status {
+              const numerics::NeuronPair pair = {
+                  numerics::Transposed(weights->views()[0]),
+                  numerics::Transposed(weights->views()[1])};
+              MOESCOPE_RETURN_IF_ERROR(
+                  numerics::FillCosines({pair}, RunContext(), *matrix));
+              MOESCOPE_ASSIGN_OR_RETURN(
+                  const numerics::Assignment assignment,
+                  numerics::SolveAssignment(*matrix, RunContext()));
+              (void)numerics::KendallTauToIdentity(assignment.permutation);
+              return numerics::CompareMatched(pair, assignment.permutation,
+                                              RunContext())
+                  .status();
+            };
+          }};
+}
+
+// The router map of E rows, and its regression on a map per projection.
+Comparison RouterRegression(std::int64_t experts, std::int64_t width,
+                            double demand) {
+  return {"router similarity and regression",
+          absl::StrCat("E=", experts, ", ", experts, "×", width),
+          demand,
+          {{"router_cosine",
+            {{"E", experts}, {"D", width}, {"dtype", "bf16"}}},
+           {"router_regression", {{"E", experts}, {"projections", 3}}}},
+          false,
+          [experts, width](const Workbench&) -> absl::StatusOr<TimedWork> {
+            const auto router = std::make_shared<Weights>(1, experts, width);
+            const auto averages = std::make_shared<Weights>(3, experts, width);
+            std::vector<std::vector<double>> maps;
+            for (const MatrixView& rows : averages->views()) {
+              MOESCOPE_ASSIGN_OR_RETURN(const std::vector<double> map,
+                                        numerics::RowCosines(rows));
+              maps.push_back(map);
+            }
+            return [router, maps, experts]() -> absl::Status {
+              MOESCOPE_ASSIGN_OR_RETURN(
+                  const std::vector<double> map,
+                  numerics::RowCosines(router->views()[0]));
+              const std::vector<double> x =
+                  numerics::LowerTriangle(map, experts);
+              for (const std::vector<double>& y : maps) {
+                MOESCOPE_RETURN_IF_ERROR(
+                    numerics::FitLine(x, numerics::LowerTriangle(y, experts))
+                        .status());
+              }
+              return absl::OkStatus();
+            };
+          }};
+}
+
+Comparison MatrixPca(std::int64_t matrices, std::int64_t rows,
+                     std::int64_t cols, double demand) {
+  return {"matrix PCA",
+          absl::StrCat(matrices, " × ", rows * cols),
+          demand,
+          {{"matrix_pca", {{"N", matrices}, {"coordinates", rows * cols}}}},
+          false,
+          [=](const Workbench& bench) -> absl::StatusOr<TimedWork> {
+            const auto weights = std::make_shared<Weights>(matrices, rows, cols);
+            return [weights, &pool = bench.pool]() -> absl::Status {
+              numerics::GramOptions options;
+              options.gram = false;
+              options.standardised_gram = true;
+              MOESCOPE_ASSIGN_OR_RETURN(
+                  const numerics::GramResult gram,
+                  numerics::ComputeGram(weights->views(), options, pool,
+                                        RunContext()));
+              return numerics::ComponentsFromGram(gram.standardised_gram,
+                                                  gram.participants, 2)
+                  .status();
+            };
+          }};
+}
+
+Comparison NeuronPca(std::int64_t neurons, std::int64_t width, double demand) {
+  constexpr std::int64_t kParts = 8;
+  return {"neuron PCA",
+          absl::StrCat(neurons, " × ", width),
+          demand,
+          {{"neuron_pca", {{"neurons", neurons}, {"D", width}}}},
+          false,
+          [=](const Workbench& bench) -> absl::StatusOr<TimedWork> {
+            const auto weights =
+                std::make_shared<Weights>(kParts, neurons / kParts, width);
+            return [weights, &pool = bench.pool]() -> absl::Status {
+              return numerics::ComputeNeuronComponents(
+                         weights->views(), numerics::NeuronAxis::kRows, 2, pool,
+                         RunContext())
+                  .status();
+            };
+          }};
+}
+
 }  // namespace
 
 std::vector<Comparison> StaticComparisons() {
@@ -122,6 +269,19 @@ std::vector<Comparison> StaticComparisons() {
       MatrixCosine(few, 20),
       MatrixCosine(many, 30),
       CosineAndAverage(few, 15),
+      RouterRegression(64, 2048, 50),
+      NeuronMatching(1408, 2048, 80),
+      AssignmentOf(1408, "random", 3),
+      AssignmentOf(4096, "random", 8),
+      AssignmentOf(8192, "random", 15),
+      AssignmentOf(14336, "random", 25),
+      AssignmentOf(1408, "structured", 5),
+      AssignmentOf(4096, "structured", 20),
+      AssignmentOf(8192, "structured", 50),
+      AssignmentOf(1408, "dominant", 5),
+      AssignmentOf(4096, "dominant", 20),
+      MatrixPca(9, 3584, 1024, 80),
+      NeuronPca(16384, 1024, 6),
   };
 }
 
