@@ -46,8 +46,8 @@ struct Comparison {
 
 class Comparer {
  public:
-  Comparer(std::string model, std::string case_name, const Log& log)
-      : file_("matching/" + std::move(model)),
+  Comparer(std::string file, std::string case_name, const Log& log)
+      : file_(std::move(file)),
         group_("neuron_matching/" + std::move(case_name)),
         log_(log) {}
 
@@ -109,9 +109,9 @@ class Comparer {
   Comparison result_;
 };
 
-Comparison CompareAll(const std::string& model, const std::string& case_name,
+Comparison CompareAll(const std::string& file, const std::string& case_name,
                       const std::vector<std::int64_t>& layers, const Log& log) {
-  Comparer comparer(model, case_name, log);
+  Comparer comparer(file, case_name, log);
   for (const std::int64_t layer : layers) {
     comparer.CompareLayer(layer);
   }
@@ -132,7 +132,7 @@ TEST(NeuronMatchingTest, EqualsTheReferenceWithADenseBaseline) {
 
   ASSERT_TRUE(log.status.ok()) << log.status;
   const Comparison found =
-      CompareAll("tiny-mixtral", "with_baseline", layers, log);
+      CompareAll("matching/tiny-mixtral", "with_baseline", layers, log);
   EXPECT_EQ(found.problem, "");
   EXPECT_GE(found.same, kSameParts * found.parts);
   EXPECT_EQ(SchemaProblem(spec, log), "");
@@ -140,6 +140,7 @@ TEST(NeuronMatchingTest, EqualsTheReferenceWithADenseBaseline) {
 
 struct Routed {
   const char* model;
+  const char* file;
   std::vector<std::int64_t> layers;
   std::vector<std::int64_t> pairs;
 };
@@ -156,16 +157,23 @@ TEST_P(RoutedMatchingTest, EqualsTheReference) {
 
   ASSERT_TRUE(log.status.ok()) << log.status;
   const Comparison found =
-      CompareAll(routed.model, "routed", routed.layers, log);
+      CompareAll(routed.file, "routed", routed.layers, log);
   EXPECT_EQ(found.problem, "");
   EXPECT_GE(found.same, kSameParts * found.parts);
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Models, RoutedMatchingTest,
-    testing::Values(Routed{"tiny-deepseek", {1, 4}, {0, 1, 2, 5, 31, 17}},
-                    Routed{"mixtral", {0, 1}, {0, 1, 2, 5, 7, 3}},
-                    Routed{"deepseek", {1, 2}, {0, 1, 2, 5, 11, 3}}));
+    testing::Values(
+        Routed{"tiny-deepseek", "matching/tiny-deepseek", {1, 4},
+               {0, 1, 2, 5, 31, 17}},
+        Routed{"mixtral", "matching/mixtral", {0, 1}, {0, 1, 2, 5, 7, 3}},
+        Routed{"deepseek", "matching/deepseek", {1, 2}, {0, 1, 2, 5, 11, 3}},
+        Routed{"phimoe", "phimoe", {0, 1}, {0, 1, 2, 3}},
+        Routed{"gpt_oss", "gpt_oss", {0, 1}, {0, 1, 2, 3}},
+        Routed{"dbrx", "dbrx", {0, 1}, {0, 1, 2, 3}},
+        Routed{"jetmoe", "jetmoe", {0, 1}, {0, 1, 2, 3}},
+        Routed{"grok1", "grok1", {0, 1}, {0, 1, 2, 3}}));
 
 TEST(NeuronMatchingTest, ProvesEveryMatching) {
   const auto arrays =
