@@ -12,11 +12,11 @@
 
 namespace moescope::model {
 
-/// `value` in `bytes` bytes, little end first.
+/// `value` in `bytes` bytes, little end first; zeros beyond the eighth.
 inline std::string LittleEndian(std::uint64_t value, int bytes) {
   std::string out;
   for (int i = 0; i < bytes; ++i) {
-    out += static_cast<char>((value >> (8 * i)) & 0xff);
+    out += static_cast<char>(i < 8 ? (value >> (8 * i)) & 0xff : 0);
   }
   return out;
 }
