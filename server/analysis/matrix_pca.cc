@@ -158,29 +158,12 @@ absl::Status RunMatrixPca(const spec::MatrixPcaSpec& spec,
   if (inputs.checkpoint == nullptr) {
     return absl::InternalError("matrix_pca without a checkpoint");
   }
-  internal::ChunkEmitter emitter(resume, sink);
-  Progress progress = {
-      "matrix PCA", 0,
-      static_cast<std::int64_t>(spec.layers.size() * spec.projections.size()),
-      "matrices"};
-  for (const std::int64_t layer : spec.layers) {
-    for (const std::string& name : spec.projections) {
-      MOESCOPE_RETURN_IF_ERROR(context.Check());
-      if (emitter.wanted()) {
-        MOESCOPE_ASSIGN_OR_RETURN(const model::Projection projection,
-                                  internal::ParseProjection(name));
-        MOESCOPE_ASSIGN_OR_RETURN(
-            spec::Chunk chunk,
-            ProjectionChunk(spec, inputs, layer, projection, pool, context));
-        MOESCOPE_RETURN_IF_ERROR(emitter.Emit(std::move(chunk)));
-      } else {
-        emitter.Skip();
-      }
-      ++progress.done;
-      context.ReportProgress(progress);
-    }
-  }
-  return absl::OkStatus();
+  return internal::EmitPerProjection(
+      {"matrix PCA", spec.layers, spec.projections}, resume, context, sink,
+      [&](std::int64_t layer,
+          model::Projection projection) -> absl::StatusOr<spec::Chunk> {
+        return ProjectionChunk(spec, inputs, layer, projection, pool, context);
+      });
 }
 
 }  // namespace moescope::analysis

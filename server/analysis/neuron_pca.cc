@@ -264,31 +264,16 @@ absl::Status RunNeuronPca(const spec::NeuronPcaSpec& spec,
   if (inputs.checkpoint == nullptr) {
     return absl::InternalError("neuron_pca without a checkpoint");
   }
-  internal::ChunkEmitter emitter(resume, sink);
-  Progress progress = {
-      "neuron PCA", 0,
-      static_cast<std::int64_t>(spec.layers.size() * spec.projections.size()),
-      "matrices"};
-  for (const std::int64_t layer : spec.layers) {
-    for (const std::string& name : spec.projections) {
-      MOESCOPE_RETURN_IF_ERROR(context.Check());
-      if (emitter.wanted()) {
-        MOESCOPE_ASSIGN_OR_RETURN(const model::Projection projection,
-                                  internal::ParseProjection(name));
+  return internal::EmitPerProjection(
+      {"neuron PCA", spec.layers, spec.projections}, resume, context, sink,
+      [&](std::int64_t layer,
+          model::Projection projection) -> absl::StatusOr<spec::Chunk> {
         MOESCOPE_ASSIGN_OR_RETURN(
             const Neurons neurons,
             Compute(spec, inputs, layer, projection, pool, context));
-        MOESCOPE_RETURN_IF_ERROR(emitter.Emit(
-            MakeChunk(spec, neurons,
-                      internal::ProjectionPrefix(layer, projection))));
-      } else {
-        emitter.Skip();
-      }
-      ++progress.done;
-      context.ReportProgress(progress);
-    }
-  }
-  return absl::OkStatus();
+        return MakeChunk(spec, neurons,
+                         internal::ProjectionPrefix(layer, projection));
+      });
 }
 
 }  // namespace moescope::analysis

@@ -24,11 +24,6 @@ namespace {
 
 using internal::Participant;
 
-struct Unit {
-  std::int64_t layer = 0;
-  model::Projection projection = model::Projection::kGate;
-};
-
 // Summaries of N participants' norms.
 struct Figures {
   std::vector<double> mean;
@@ -66,21 +61,22 @@ absl::Status Summarise(absl::Span<const double> norms, bool finite,
 
 absl::StatusOr<spec::Chunk> Compute(
     const spec::NeuronWeightStatisticsSpec& spec, const ModelInputs& inputs,
-    const Unit& unit, ThreadPool& pool, const RunContext& context) {
+    std::int64_t layer, model::Projection projection, ThreadPool& pool,
+    const RunContext& context) {
   MOESCOPE_ASSIGN_OR_RETURN(
       const std::vector<Participant> all,
-      internal::FindParticipants(spec.participants, unit.layer, inputs));
+      internal::FindParticipants(spec.participants, layer, inputs));
   internal::ReadingWants wants;
   wants.norms = true;
   MOESCOPE_ASSIGN_OR_RETURN(
       const internal::ProjectionReading reading,
-      internal::ReadProjection(all, unit.projection, wants, pool, context));
+      internal::ReadProjection(all, projection, wants, pool, context));
   std::vector<double> ranks;
   for (const Participant& participant : all) {
     if (spec.effective_rank && participant.routed_shape) {
       MOESCOPE_ASSIGN_OR_RETURN(
           const numerics::Spectrum spectrum,
-          numerics::ComputeSpectrum(participant.weights[unit.projection], pool,
+          numerics::ComputeSpectrum(participant.weights[projection], pool,
                                     context));
       ranks.push_back(spectrum.effective_rank);
     }
@@ -88,7 +84,7 @@ absl::StatusOr<spec::Chunk> Compute(
   spec::Chunk chunk;
   MOESCOPE_RETURN_IF_ERROR(internal::AddNormStatistics(
       reading, spec.quantiles, spec.effective_rank ? &ranks : nullptr,
-      internal::ProjectionPrefix(unit.layer, unit.projection), chunk));
+      internal::ProjectionPrefix(layer, projection), chunk));
   return chunk;
 }
 
@@ -219,30 +215,12 @@ absl::Status RunNeuronWeightStatistics(
   if (inputs.checkpoint == nullptr) {
     return absl::InternalError("neuron_weight_statistics without a checkpoint");
   }
-  internal::ChunkEmitter emitter(resume, sink);
-  Progress progress = {
-      "neuron statistics", 0,
-      static_cast<std::int64_t>(spec.layers.size() * spec.projections.size()),
-      "matrices"};
-  for (const std::int64_t layer : spec.layers) {
-    for (const std::string& name : spec.projections) {
-      MOESCOPE_RETURN_IF_ERROR(context.Check());
-      if (emitter.wanted()) {
-        Unit unit;
-        unit.layer = layer;
-        MOESCOPE_ASSIGN_OR_RETURN(unit.projection,
-                                  internal::ParseProjection(name));
-        MOESCOPE_ASSIGN_OR_RETURN(spec::Chunk chunk,
-                                  Compute(spec, inputs, unit, pool, context));
-        MOESCOPE_RETURN_IF_ERROR(emitter.Emit(std::move(chunk)));
-      } else {
-        emitter.Skip();
-      }
-      ++progress.done;
-      context.ReportProgress(progress);
-    }
-  }
-  return absl::OkStatus();
+  return internal::EmitPerProjection(
+      {"neuron statistics", spec.layers, spec.projections}, resume, context, sink,
+      [&](std::int64_t layer,
+          model::Projection projection) -> absl::StatusOr<spec::Chunk> {
+        return Compute(spec, inputs, layer, projection, pool, context);
+      });
 }
 
 }  // namespace moescope::analysis

@@ -86,6 +86,34 @@ absl::StatusOr<ProjectionReading> ReadProjection(
   return reading;
 }
 
+absl::Status EmitPerProjection(
+    const ProjectionUnits& units, const ResumePoint& resume,
+    const RunContext& context, ChunkSink& sink,
+    const std::function<absl::StatusOr<spec::Chunk>(
+        std::int64_t layer, model::Projection projection)>& make) {
+  ChunkEmitter emitter(resume, sink);
+  Progress progress = {
+      units.stage, 0,
+      static_cast<std::int64_t>(units.layers.size() * units.projections.size()),
+      "matrices"};
+  for (const std::int64_t layer : units.layers) {
+    for (const std::string& name : units.projections) {
+      MOESCOPE_RETURN_IF_ERROR(context.Check());
+      if (emitter.wanted()) {
+        MOESCOPE_ASSIGN_OR_RETURN(const model::Projection projection,
+                                  ParseProjection(name));
+        MOESCOPE_ASSIGN_OR_RETURN(spec::Chunk chunk, make(layer, projection));
+        MOESCOPE_RETURN_IF_ERROR(emitter.Emit(std::move(chunk)));
+      } else {
+        emitter.Skip();
+      }
+      ++progress.done;
+      context.ReportProgress(progress);
+    }
+  }
+  return absl::OkStatus();
+}
+
 std::string ProjectionPrefix(std::int64_t layer, model::Projection projection) {
   return LayerName(layer, absl::StrCat(model::ProjectionName(projection), "."));
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "server/analysis/participants_internal.h"
 
+#include "moescope/analysis/analysis_run.h"
 #include "moescope/base/run_context.h"
 #include "moescope/base/thread_pool.h"
 #include "moescope/model/shapes.h"
@@ -74,6 +76,22 @@ absl::Status AddMatrixComponents(const ProjectionReading& reading, double eps,
                                  std::int64_t min_samples,
                                  const std::string& prefix,
                                  spec::Chunk& chunk);
+
+/// The units of an analysis that answers with a chunk per layer and projection.
+struct ProjectionUnits {
+  const char* stage = "";  ///< For progress.
+  const std::vector<std::int64_t>& layers;
+  const std::vector<std::string>& projections;
+};
+
+/// Emits what `make` gives for each unit, layer by layer; units whose chunks
+/// are there already are not made. Looks at `context` before each.
+/// Errors: CANCELLED, DEADLINE_EXCEEDED; those of `make` and `sink`.
+absl::Status EmitPerProjection(
+    const ProjectionUnits& units, const ResumePoint& resume,
+    const RunContext& context, ChunkSink& sink,
+    const std::function<absl::StatusOr<spec::Chunk>(
+        std::int64_t layer, model::Projection projection)>& make);
 
 /// "layer.<layer>.<projection>.".
 std::string ProjectionPrefix(std::int64_t layer, model::Projection projection);
