@@ -124,8 +124,7 @@ absl::Status Understand(const RawFlags& raw, ServerConfig& config) {
 void AddFlags(CLI::App& app, ServerConfig& config, RawFlags& raw) {
   ServiceOptions& service = config.service;
   app.add_option("--model_root", service.model_root,
-                 "folder of checkpoints, or a Hugging Face cache")
-      ->required();
+                 "folder of checkpoints, or a Hugging Face cache; required");
   app.add_option("--data_dir", service.data_dir, "jobs and results live here")
       ->capture_default_str();
   app.add_option("--listen", config.listen, "address for gRPC; port 0: any")
@@ -194,6 +193,10 @@ CommandLine ParseCommandLine(int argc, const char* const* argv,
   app.allow_config_extras(CLI::config_extras_mode::error);
   try {
     app.parse(argc, argv);
+    // Not CLI11's own check, which comes before that of unknown flags.
+    if (line.config.service.model_root.empty()) {
+      throw CLI::RequiredError("--model_root");
+    }
   } catch (const CLI::Success& asked) {
     line.exit_status = app.exit(asked, out, err);
     return line;

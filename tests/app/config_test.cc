@@ -107,6 +107,13 @@ TEST(ConfigTest, UnknownFlagIsNamedWithThoseThatExist) {
   EXPECT_THAT(parsed.err, HasSubstr("--model_root"));
 }
 
+TEST(ConfigTest, UnknownFlagIsNamedAlsoWhereModelRootIsMissing) {
+  const Parsed parsed = Parse({"--nope"});
+
+  EXPECT_EQ(parsed.line.exit_status, 2);
+  EXPECT_THAT(parsed.err, testing::HasSubstr("--nope"));
+}
+
 TEST(ConfigTest, ModelRootIsRequired) {
   const Parsed parsed = Parse({});
 
