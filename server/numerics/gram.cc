@@ -282,8 +282,7 @@ class GramRun {
           starts, count, !options_.standardised_gram, partial.gram.data());
     }
     if ((options_.gram && !native_) || mixed_) {
-      std::vector<const float*> runs(static_cast<std::size_t>(padded_),
-                                     zeros_.data());
+      std::vector<const float*> runs(static_cast<std::size_t>(n_));
       for (std::int64_t n = 0; n < n_; ++n) {
         float* const run = buffers.widened.data() + n * stride_;
         const auto i = static_cast<std::size_t>(n);
@@ -291,7 +290,7 @@ class GramRun {
         runs[i] = run;
       }
       if (options_.gram && !native_) {
-        internal::AddGramBlock(runs, RoundUp(count, kRunPadding),
+        internal::AddGramBlock(runs, RoundUp(count, kRunPadding), padded_,
                                partial.gram.data());
       }
     }
@@ -311,12 +310,11 @@ class GramRun {
     float* const out = buffers.standardised.data();
     internal::Standardise(sources, standardised_type_, count,
                           buffers.scratch.data(), out, stride_);
-    std::vector<const float*> runs(static_cast<std::size_t>(differences_),
-                                   zeros_.data());
+    std::vector<const float*> runs;
     for (std::int64_t n = 0; n + 1 < n_; ++n) {
-      runs[static_cast<std::size_t>(n)] = out + n * stride_;
+      runs.push_back(out + n * stride_);
     }
-    internal::AddGramBlock(runs, RoundUp(count, 2 * kRunPadding),
+    internal::AddGramBlock(runs, RoundUp(count, 2 * kRunPadding), differences_,
                            partial.standardised_gram.data());
   }
 
@@ -333,12 +331,16 @@ class GramRun {
       const std::int64_t at = n * cols_ + col;
       const std::int64_t row_at = n * rows_ + row;
       if (row_squares_) {
-        internal::AddRowSquaresAndColumnSums(
-            block, partial.column_sums.data() + at,
+        const auto add = native_
+                             ? internal::AddRowSquaresAndColumnSumsNativeBFloat16
+                             : internal::AddRowSquaresAndColumnSums;
+        add(block, partial.column_sums.data() + at,
             result_.row_norms.data() + row_at);
       } else {
-        internal::AddRowSumsAndColumnSquares(
-            block, partial.column_squares.data() + at,
+        const auto add = native_
+                             ? internal::AddRowSumsAndColumnSquaresNativeBFloat16
+                             : internal::AddRowSumsAndColumnSquares;
+        add(block, partial.column_squares.data() + at,
             result_.mean_column.data() + row_at);
       }
     }

@@ -82,50 +82,80 @@ HWY_INLINE void AddSums(const FloatVector (&sums)[kTileCols], double* out) {
 #endif
 }
 
-// A tile whose first column is kOffset after its first row; what lies below the
-// diagonal is left out.
-template <int kOffset>
+// A tile whose first column is kOffset after its first row, of which kCols
+// columns are there; what lies below the diagonal is left out, and so are rows
+// that would lie there in all columns.
+template <int kOffset, int kCols>
 HWY_INLINE void AddGramTile(const float* const* left,
                             const float* const* right, std::int64_t count,
                             std::int64_t size, double* gram) {
+  constexpr std::int64_t kRows = std::min<std::int64_t>(kTile, kOffset + kCols);
   const Floats d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  FloatVector sums[kTile][kTileCols];
+  FloatVector sums[kRows][kCols];
   for (auto& row : sums) {
     for (FloatVector& sum : row) {
       sum = hn::Zero(d);
     }
   }
   for (std::int64_t t = 0; t < count; t += lanes) {
-    FloatVector x[kTile];
-    for (std::int64_t p = 0; p < kTile; ++p) {
+    FloatVector x[kRows];
+    for (std::int64_t p = 0; p < kRows; ++p) {
       x[p] = hn::LoadU(d, left[p] + t);
     }
-    for (std::int64_t q = 0; q < kTileCols; ++q) {
+    for (std::int64_t q = 0; q < kCols; ++q) {
       const FloatVector y = hn::LoadU(d, right[q] + t);
-      for (std::int64_t p = 0; p < kTile; ++p) {
+      for (std::int64_t p = 0; p < kRows; ++p) {
         if (p <= q + kOffset) {
           sums[p][q] = hn::MulAdd(x[p], y, sums[p][q]);
         }
       }
     }
   }
-  for (std::int64_t p = 0; p < kTile; ++p) {
-    AddSums(sums[p], gram + p * size);
+  for (std::int64_t p = 0; p < kRows; ++p) {
+    FloatVector row[kTileCols];
+    for (std::int64_t q = 0; q < kTileCols; ++q) {
+      row[q] = q < kCols ? sums[p][q] : hn::Zero(d);
+    }
+    AddSums(row, gram + p * size);
   }
 }
 
-void AddGramBlock(const float* const* runs, std::int64_t size,
-                  std::int64_t count, double* gram) {
-  for (std::int64_t i = 0; i < size; i += kTile) {
-    for (std::int64_t j = i; j < size; j += kTileCols) {
+template <int kCols>
+HWY_INLINE void AddGramTileAt(const float* const* left,
+                              const float* const* right, std::int64_t offset,
+                              std::int64_t count, std::int64_t size,
+                              double* gram) {
+  if (offset == 0) {
+    AddGramTile<0, kCols>(left, right, count, size, gram);
+  } else if (offset < kTile) {
+    AddGramTile<kTileCols, kCols>(left, right, count, size, gram);
+  } else {
+    AddGramTile<kTile, kCols>(left, right, count, size, gram);
+  }
+}
+
+void AddGramBlock(const float* const* runs, std::int64_t number,
+                  std::int64_t count, std::int64_t size, double* gram) {
+  for (std::int64_t i = 0; i < number; i += kTile) {
+    for (std::int64_t j = i; j < number; j += kTileCols) {
+      const float* const* const left = runs + i;
+      const float* const* const right = runs + j;
       double* const at = gram + i * size + j;
-      if (j == i) {
-        AddGramTile<0>(runs + i, runs + j, count, size, at);
-      } else if (j - i < kTile) {
-        AddGramTile<kTileCols>(runs + i, runs + j, count, size, at);
-      } else {
-        AddGramTile<kTile>(runs + i, runs + j, count, size, at);
+      switch (std::min(kTileCols, number - j)) {
+        case 1:
+          AddGramTileAt<1>(left, right, j - i, count, size, at);
+          break;
+        case 2:
+          AddGramTileAt<2>(left, right, j - i, count, size, at);
+          break;
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+        case 3:
+          AddGramTileAt<3>(left, right, j - i, count, size, at);
+          break;
+        default:
+          AddGramTileAt<4>(left, right, j - i, count, size, at);
+#endif
       }
     }
   }
@@ -209,8 +239,8 @@ struct Deviation {
 HWY_INLINE Deviation InverseDeviation(FloatVector sum, FloatVector squares,
                                       std::int64_t participants) {
   const Floats d;
-  const FloatVector mean = hn::Div(
-      sum, hn::Set(d, static_cast<float>(participants)));
+  const FloatVector mean = hn::Mul(
+      sum, hn::Set(d, 1.0F / static_cast<float>(participants)));
   // The first difference is 0, so this is at least 1/(N+1) of `squares`.
   const FloatVector spread = hn::NegMulAdd(sum, mean, squares);
   // Squares of tiny and of huge values leave the range; equal values and NaN
@@ -226,7 +256,10 @@ HWY_INLINE Deviation InverseDeviation(FloatVector sum, FloatVector squares,
 // 2 Lanes(d) coordinates that begin `offset` bytes after each source. What is
 // written are differences from the first participant over the deviation: a
 // shift that is common to all participants does not change a centred Gram.
-template <typename T>
+//
+// kHeld: the number of participants where their differences fit the registers,
+// else 0; `participants` is used then.
+template <typename T, int kHeld>
 HWY_INLINE void StandardisePair(const Byte* const* sources, std::int64_t offset,
                                 std::int64_t participants, std::int64_t ahead,
                                 float* scratch, float* out,
@@ -234,6 +267,7 @@ HWY_INLINE void StandardisePair(const Byte* const* sources, std::int64_t offset,
   const Floats d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const FloatPair base = LoadPair<T>(sources[0] + offset);
+  FloatPair held[std::max(kHeld, 1)];
   FloatVector sum[2] = {hn::Zero(d), hn::Zero(d)};
   FloatVector squares[2] = {hn::Zero(d), hn::Zero(d)};
   for (std::int64_t n = 1; n < participants; ++n) {
@@ -242,6 +276,9 @@ HWY_INLINE void StandardisePair(const Byte* const* sources, std::int64_t offset,
     __builtin_prefetch(sources[n] + offset + ahead, 0, 2);
     const FloatVector first = hn::Sub(x.first, base.first);
     const FloatVector second = hn::Sub(x.second, base.second);
+    if constexpr (kHeld > 0) {
+      held[n] = {first, second};
+    }
     sum[0] = hn::Add(sum[0], first);
     sum[1] = hn::Add(sum[1], second);
     squares[0] = hn::MulAdd(first, first, squares[0]);
@@ -251,11 +288,16 @@ HWY_INLINE void StandardisePair(const Byte* const* sources, std::int64_t offset,
   const Deviation second = InverseDeviation(sum[1], squares[1], participants);
   if (HWY_LIKELY(first.precise && second.precise)) {
     for (std::int64_t n = 1; n < participants; ++n) {
-      const FloatPair x = LoadPair<T>(sources[n] + offset);
+      FloatPair x;
+      if constexpr (kHeld > 0) {
+        x = held[n];
+      } else {
+        x = LoadPair<T>(sources[n] + offset);
+        x = {hn::Sub(x.first, base.first), hn::Sub(x.second, base.second)};
+      }
       float* const row = out + (n - 1) * stride;
-      hn::StoreU(hn::Mul(hn::Sub(x.first, base.first), first.inverse), d, row);
-      hn::StoreU(hn::Mul(hn::Sub(x.second, base.second), second.inverse), d,
-                 row + lanes);
+      hn::StoreU(hn::Mul(x.first, first.inverse), d, row);
+      hn::StoreU(hn::Mul(x.second, second.inverse), d, row + lanes);
     }
     return;
   }
@@ -275,15 +317,16 @@ HWY_INLINE void StandardisePair(const Byte* const* sources, std::int64_t offset,
   }
 }
 
-template <typename T>
-void StandardiseOf(const Byte* const* sources, std::int64_t participants,
-                   std::int64_t count, float* scratch, float* out,
-                   std::int64_t stride) {
+template <typename T, int kHeld>
+void StandardiseRun(const Byte* const* sources, std::int64_t number,
+                    std::int64_t count, float* scratch, float* out,
+                    std::int64_t stride) {
+  const std::int64_t participants = kHeld > 0 ? kHeld : number;
   const auto step = 2 * static_cast<std::int64_t>(hn::Lanes(Floats()));
   const auto size = static_cast<std::int64_t>(sizeof(T));
   std::int64_t t = 0;
   for (; t + step <= count; t += step) {
-    StandardisePair<T>(sources, t * size, participants, count * size, scratch,
+    StandardisePair<T, kHeld>(sources, t * size, participants, count * size, scratch,
                        out + t, stride);
   }
   if (t < count) {
@@ -296,7 +339,7 @@ void StandardiseOf(const Byte* const* sources, std::int64_t participants,
                   static_cast<std::size_t>((count - t) * size));
       starts.push_back(tail);
     }
-    StandardisePair<T>(starts.data(), 0, participants, 0, scratch, out + t,
+    StandardisePair<T, kHeld>(starts.data(), 0, participants, 0, scratch, out + t,
                        stride);
     t += step;
   }
@@ -305,6 +348,22 @@ void StandardiseOf(const Byte* const* sources, std::int64_t participants,
               out + n * stride + std::max(t, RoundUp(count, 2 * kRunPadding)),
               0.0F);
   }
+}
+
+template <typename T>
+void StandardiseOf(const Byte* const* sources, std::int64_t participants,
+                   std::int64_t count, float* scratch, float* out,
+                   std::int64_t stride) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  // Eight experts, alone or beside a dense or a shared one.
+  if (participants == 8) {
+    return StandardiseRun<T, 8>(sources, 8, count, scratch, out, stride);
+  }
+  if (participants == 9) {
+    return StandardiseRun<T, 9>(sources, 9, count, scratch, out, stride);
+  }
+#endif
+  StandardiseRun<T, 0>(sources, participants, count, scratch, out, stride);
 }
 
 void Standardise(const Byte* const* sources, ElementType type,
@@ -550,9 +609,9 @@ void WidenRun(const void* data, ElementType type, std::int64_t count,
 }
 
 void AddGramBlock(absl::Span<const float* const> runs, std::int64_t count,
-                  double* gram) {
+                  std::int64_t size, double* gram) {
   HWY_DYNAMIC_DISPATCH(AddGramBlock)
-  (runs.data(), static_cast<std::int64_t>(runs.size()), count, gram);
+  (runs.data(), static_cast<std::int64_t>(runs.size()), count, size, gram);
 }
 
 void Standardise(absl::Span<const void* const> sources, ElementType type,

@@ -25,13 +25,14 @@ void WidenRun(const void* data, ElementType type, std::int64_t count,
               float* out);
 
 /// Adds the products of all pairs i ≤ j of `runs`, each `count` floats (a
-/// multiple of kRunPadding), to the upper triangle of `gram`
-/// [runs.size(), runs.size()]; its number is a multiple of kTile.
+/// multiple of kRunPadding), to the upper triangle of `gram` [size, size], where
+/// `size` is the number of runs rounded up to a multiple of kTile.
 void AddGramBlock(absl::Span<const float* const> runs, std::int64_t count,
-                  double* gram);
+                  std::int64_t size, double* gram);
 
 /// The same for bf16 read in place, any `count`, by the processor's own
-/// product; only where UseNativeBFloat16(). `ahead`: what follows each run in
+/// product; only where UseNativeBFloat16(). Here the number of runs is a
+/// multiple of kTile. `ahead`: what follows each run in
 /// memory is fetched into the cache meanwhile.
 void AddGramBlockNativeBFloat16(absl::Span<const void* const> runs,
                                 std::int64_t count, bool ahead, double* gram);
@@ -64,10 +65,15 @@ SumAndSquares SumRow(const void* data, ElementType type, std::int64_t count);
 /// cols); either may be null.
 void AddColumns(const MatrixView& block, float* sums, float* squares);
 
-/// Both sides at once: adds to rows[0 … rows) and to columns[0 … cols).
+/// Both sides at once: adds to rows[0 … rows) and to columns[0 … cols). Those of
+/// bf16 by the processor's own product: only where UseNativeBFloat16().
 void AddRowSquaresAndColumnSums(const MatrixView& block, float* columns,
                                 double* rows);
 void AddRowSumsAndColumnSquares(const MatrixView& block, float* columns,
                                 double* rows);
+void AddRowSquaresAndColumnSumsNativeBFloat16(const MatrixView& block,
+                                              float* columns, double* rows);
+void AddRowSumsAndColumnSquaresNativeBFloat16(const MatrixView& block,
+                                              float* columns, double* rows);
 
 }  // namespace moescope::numerics::internal

@@ -3,6 +3,8 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include <algorithm>
+
 // Highway 1.0 has no product of bf16 pairs; this is that one instruction.
 #define MOESCOPE_BF16_TARGET \
   __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
@@ -104,7 +106,135 @@ MOESCOPE_BF16_TARGET void AddTile(const void* const* left,
   }
 }
 
+MOESCOPE_BF16_TARGET inline double Sum(__m512 v) {
+  alignas(64) float lanes[16];
+  _mm512_store_ps(lanes, v);
+  for (int half = 8; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) {
+      lanes[i] += lanes[i + half];
+    }
+  }
+  return static_cast<double>(lanes[0]);
+}
+
+// Elements whose sum is kept in fp32.
+constexpr std::int64_t kSegment = 2048;
+
+// The columns of two rows in pairs: a0 b0 a1 b1 a2 b2 a3 b3 of every 128 bits, and
+// a4 b4 … a7 b7.
+MOESCOPE_BF16_TARGET inline __m512bh LowColumns(__m512bh a, __m512bh b) {
+  return reinterpret_cast<__m512bh>(_mm512_unpacklo_epi16(
+      reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+}
+MOESCOPE_BF16_TARGET inline __m512bh HighColumns(__m512bh a, __m512bh b) {
+  return reinterpret_cast<__m512bh>(_mm512_unpackhi_epi16(
+      reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+}
+
+// kRows rows, one or an even number, of 32 columns or of those that `mask`
+// selects: adds to sums[] Σ x² and to columns[] Σ x, or the other way round.
+template <bool kRowSquares, int kRows, bool kWhole>
+MOESCOPE_BF16_TARGET inline void AddStep(Run data, std::int64_t row_stride,
+                                         __mmask32 mask, float* columns,
+                                         __m512* sums) {
+  const auto ones = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3f80));
+  const auto first_mask = static_cast<__mmask16>(mask);
+  const auto second_mask = static_cast<__mmask16>(mask >> 16U);
+  const __m512 first = kWhole ? _mm512_loadu_ps(columns)
+                              : _mm512_maskz_loadu_ps(first_mask, columns);
+  const __m512 second =
+      kWhole ? _mm512_loadu_ps(columns + 16)
+             : _mm512_maskz_loadu_ps(second_mask, columns + 16);
+  // In the order of LowColumns and HighColumns.
+  __m512 low = __builtin_shufflevector(first, second, 0, 1, 2, 3, 8, 9, 10, 11,
+                                       16, 17, 18, 19, 24, 25, 26, 27);
+  __m512 high = __builtin_shufflevector(first, second, 4, 5, 6, 7, 12, 13, 14,
+                                        15, 20, 21, 22, 23, 28, 29, 30, 31);
+  for (int r = 0; r < kRows; r += 2) {
+    __m512bh x[2];
+    for (int k = 0; k < 2; ++k) {
+      if (r + k == kRows) {
+        x[k] = reinterpret_cast<__m512bh>(_mm512_setzero_si512());
+        break;
+      }
+      const Run row = data + (r + k) * row_stride;
+      x[k] = kWhole ? LoadFull(row) : Load(row, mask);
+      sums[r + k] =
+          _mm512_dpbf16_ps(sums[r + k], x[k], kRowSquares ? x[k] : ones);
+    }
+    const __m512bh lows = LowColumns(x[0], x[1]);
+    const __m512bh highs = HighColumns(x[0], x[1]);
+    low = _mm512_dpbf16_ps(low, lows, kRowSquares ? ones : lows);
+    high = _mm512_dpbf16_ps(high, highs, kRowSquares ? ones : highs);
+  }
+  const __m512 first_sums =
+      __builtin_shufflevector(low, high, 0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7,
+                              20, 21, 22, 23);
+  const __m512 second_sums =
+      __builtin_shufflevector(low, high, 8, 9, 10, 11, 24, 25, 26, 27, 12, 13,
+                              14, 15, 28, 29, 30, 31);
+  if constexpr (kWhole) {
+    _mm512_storeu_ps(columns, first_sums);
+    _mm512_storeu_ps(columns + 16, second_sums);
+  } else {
+    _mm512_mask_storeu_ps(columns, first_mask, first_sums);
+    _mm512_mask_storeu_ps(columns + 16, second_mask, second_sums);
+  }
+}
+
+template <bool kRowSquares, int kRows>
+MOESCOPE_BF16_TARGET void AddStrip(Run data, std::int64_t row_stride,
+                                   std::int64_t cols, float* columns,
+                                   double* rows) {
+  for (std::int64_t begin = 0; begin < cols; begin += kSegment) {
+    const std::int64_t end = std::min(cols, begin + kSegment);
+    __m512 sums[kRows];
+    for (__m512& sum : sums) {
+      sum = _mm512_setzero_ps();
+    }
+    std::int64_t c = begin;
+    for (; c + kLanes <= end; c += kLanes) {
+      AddStep<kRowSquares, kRows, true>(data + c, row_stride, 0, columns + c,
+                                        sums);
+    }
+    if (c < end) {
+      AddStep<kRowSquares, kRows, false>(
+          data + c, row_stride, static_cast<__mmask32>((1U << (end - c)) - 1U),
+          columns + c, sums);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      rows[r] += Sum(sums[r]);
+    }
+  }
+}
+
+template <bool kRowSquares>
+void AddBothSides(const MatrixView& block, float* columns, double* rows) {
+  constexpr int kStrip = 8;
+  const Run data = static_cast<Run>(block.data);
+  std::int64_t row = 0;
+  for (; row + kStrip <= block.rows; row += kStrip) {
+    AddStrip<kRowSquares, kStrip>(data + row * block.row_stride,
+                                  block.row_stride, block.cols, columns,
+                                  rows + row);
+  }
+  for (; row < block.rows; ++row) {
+    AddStrip<kRowSquares, 1>(data + row * block.row_stride, block.row_stride,
+                             block.cols, columns, rows + row);
+  }
+}
+
 }  // namespace
+
+void AddRowSquaresAndColumnSumsNativeBFloat16(const MatrixView& block,
+                                              float* columns, double* rows) {
+  AddBothSides<true>(block, columns, rows);
+}
+
+void AddRowSumsAndColumnSquaresNativeBFloat16(const MatrixView& block,
+                                              float* columns, double* rows) {
+  AddBothSides<false>(block, columns, rows);
+}
 
 void AddGramBlockNativeBFloat16(absl::Span<const void* const> runs,
                                 std::int64_t count, bool ahead, double* gram) {
@@ -127,9 +257,13 @@ void AddGramBlockNativeBFloat16(absl::Span<const void* const> runs,
 
 namespace moescope::numerics::internal {
 
-// UseNativeBFloat16 is false here; nobody calls this.
+// UseNativeBFloat16 is false here; nobody calls these.
 void AddGramBlockNativeBFloat16(absl::Span<const void* const>, std::int64_t,
                                 bool, double*) {}
+void AddRowSquaresAndColumnSumsNativeBFloat16(const MatrixView&, float*,
+                                              double*) {}
+void AddRowSumsAndColumnSquaresNativeBFloat16(const MatrixView&, float*,
+                                              double*) {}
 
 }  // namespace moescope::numerics::internal
 
