@@ -10,6 +10,8 @@
 
 #include "moescope/base/blas_core.h"
 #include "moescope/model/model.h"
+#include "moescope/numerics/instruction_set.h"
+#include "moescope/numerics/neuron_cosine.h"
 
 namespace moescope::model {
 namespace {
@@ -43,8 +45,10 @@ std::string NumericsClass(const std::string& device) {
   }
   return absl::StrCat(
       "fp32 ", place.is_cpu() ? "cpu" : "cuda", " simd=", InstructionSet(),
-      " blas=", library, " torch=", TORCH_VERSION, " tile=", shape.tile_rows,
-      "x", shape.slice, "x", shape.query_rows, " forward=", kForwardVersion);
+      " kernels=", numerics::KernelInstructionSet(),
+      " neurons=", numerics::NeuronProductType(), " blas=", library,
+      " torch=", TORCH_VERSION, " tile=", shape.tile_rows, "x", shape.slice,
+      "x", shape.query_rows, " forward=", kForwardVersion);
 }
 
 }  // namespace moescope::model

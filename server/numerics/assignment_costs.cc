@@ -34,17 +34,17 @@ class Best {
  public:
   Best(Key* keys, std::int64_t count) : keys_(keys), count_(count) {}
 
-  void Add(Key key) {
+  // `scratch` has room for 2 count + kCollectPadding.
+  void Add(Key key, Key* scratch) {
     keys_[size_++] = key;
     if (size_ == 2 * count_) {
-      Shrink();
+      Shrink(scratch);
     }
   }
-  void Shrink() {
+  void Shrink(Key* scratch) {
     if (size_ > count_) {
-      std::nth_element(keys_, keys_ + count_ - 1, keys_ + size_);
+      bound_ = ValueOf(KeepLeast(keys_, size_, count_, scratch));
       size_ = count_;
-      bound_ = ValueOf(keys_[count_ - 1]);
     }
   }
   // What a further value must be below.
@@ -70,6 +70,7 @@ class CoreChooser {
         column_shift_(column_shift),
         row_keys_(static_cast<std::size_t>(2 * count)),
         column_keys_(static_cast<std::size_t>(2 * count * size)),
+        scratch_(static_cast<std::size_t>(2 * count + kCollectPadding)),
         bounds_(static_cast<std::size_t>(size),
                 std::numeric_limits<std::int32_t>::max()),
         found_(static_cast<std::size_t>(kSection + kCollectPadding)),
@@ -87,7 +88,7 @@ class CoreChooser {
     // should not all keep the same columns.
     AddRange(i, row, i, size_, best);
     AddRange(i, row, 0, i, best);
-    best.Shrink();
+    best.Shrink(scratch_.data());
     std::vector<Arc>& arcs = core_.rows[static_cast<std::size_t>(i)];
     arcs.reserve(static_cast<std::size_t>(2 * count_ + 2));
     for (const Key key : best) {
@@ -103,7 +104,7 @@ class CoreChooser {
     std::fill(wanted_.begin(), wanted_.end(), 0);
     for (std::int64_t j = 0; j < size_; ++j) {
       Best& best = columns_[static_cast<std::size_t>(j)];
-      best.Shrink();
+      best.Shrink(scratch_.data());
       for (const Key key : best) {
         const std::int64_t i = PlaceOf(key);
         wanted_[static_cast<std::size_t>(i)] = 1;
@@ -139,14 +140,15 @@ class CoreChooser {
         const std::int64_t j = found_[static_cast<std::size_t>(f)];
         const std::int32_t value = row[j] - shifts[j];
         if (value < best.bound()) {
-          best.Add(MakeKey(value, j >= i ? j - i : j - i + size_));
+          best.Add(MakeKey(value, j >= i ? j - i : j - i + size_),
+                   scratch_.data());
         }
       }
       n = CollectBelowEach(row, shift, bounds_.data(), j0, j1, found_.data());
       for (std::int64_t f = 0; f < n; ++f) {
         const std::int64_t j = found_[static_cast<std::size_t>(f)];
         Best& column = columns_[static_cast<std::size_t>(j)];
-        column.Add(MakeKey(row[j] - shift, i));
+        column.Add(MakeKey(row[j] - shift, i), scratch_.data());
         bounds_[static_cast<std::size_t>(j)] = column.bound();
       }
     }
@@ -157,6 +159,7 @@ class CoreChooser {
   const std::vector<std::int32_t>& column_shift_;
   std::vector<Key> row_keys_;
   std::vector<Key> column_keys_;  // [size, 2 count]
+  std::vector<Key> scratch_;
   std::vector<Best> columns_;
   std::vector<std::int32_t> bounds_;
   std::vector<std::int32_t> found_;

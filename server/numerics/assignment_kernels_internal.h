@@ -32,6 +32,12 @@ std::int64_t CollectBelowEach(const std::int32_t* row, std::int32_t shift,
                               const std::int32_t* bounds, std::int64_t begin,
                               std::int64_t end, std::int32_t* out);
 
+/// Moves the `count` least of `size` > count different keys to the front, in the
+/// order that they had; returns the greatest of these. `scratch` has room for
+/// size + kCollectPadding.
+std::int64_t KeepLeast(std::int64_t* keys, std::int64_t size,
+                       std::int64_t count, std::int64_t* scratch);
+
 /// Least row[j] − shift[j]; `count` ≥ 1.
 std::int64_t LeastDifference(const std::int32_t* row, const std::int64_t* shift,
                              std::int64_t count);

@@ -9,7 +9,7 @@
 #include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/numerics/widen_rows.h"
-#include "server/numerics/gram_kernels_internal.h"
+#include "server/numerics/dot_kernels_internal.h"
 
 namespace moescope::numerics {
 namespace {

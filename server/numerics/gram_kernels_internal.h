@@ -37,11 +37,6 @@ void AddGramBlock(absl::Span<const float* const> runs, std::int64_t count,
 void AddGramBlockNativeBFloat16(absl::Span<const void* const> runs,
                                 std::int64_t count, bool ahead, double* gram);
 
-/// All products of `size` rows of `count` fp64 numbers, one after the other, to
-/// gram [size, size]; products and sums in fp64.
-void DotRows(const double* rows, std::int64_t size, std::int64_t count,
-             double* gram);
-
 /// Standardises `count` coordinates of `sources`, at least two participants of
 /// one plain type: row i - 1 of `out`, rows `stride` apart, becomes (x_i - x_0)
 /// over the sample deviation of the coordinate, 0 where all agree, in an order

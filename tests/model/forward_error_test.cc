@@ -255,6 +255,8 @@ TEST(NumericsClassTest, NamesTheFixedShapesAndTheLibraries) {
   EXPECT_THAT(name, HasSubstr(" tile=64x512x64 "));
   EXPECT_THAT(name, HasSubstr(" torch="));
   EXPECT_THAT(name, HasSubstr(" blas="));
+  EXPECT_THAT(name, HasSubstr(" kernels="));
+  EXPECT_THAT(name, HasSubstr(" neurons="));
 }
 
 }  // namespace

@@ -3,10 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <string>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "tests/numerics/matrices.h"
 
 namespace moescope::numerics {
 namespace {
@@ -85,6 +89,112 @@ TEST(FillCosinesTest, RefusesNeuronsThatAreNotFiniteOrDoNotFit) {
   EXPECT_EQ(Match({{good, View(Rows(), 3, 2)}}).status().code(),
             absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Match({}).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+// Cosine of row i of matrix 0 and row j of matrix 1, in fp64.
+double SlowCosine(const Matrices& matrices, std::int64_t depth, std::int64_t i,
+                  std::int64_t j) {
+  const double* const x = matrices.values()[0].data() + i * depth;
+  const double* const y = matrices.values()[1].data() + j * depth;
+  return std::inner_product(x, x + depth, y, 0.0) /
+         std::sqrt(std::inner_product(x, x + depth, x, 0.0)) /
+         std::sqrt(std::inner_product(y, y + depth, y, 0.0));
+}
+
+// Largest difference from SlowCosine.
+double WorstCosine(const NeuronPair& pair, const Matrices& matrices) {
+  SimilarityMatrix filled;
+  EXPECT_TRUE(FillCosines({pair}, RunContext(), filled).ok());
+  double worst = 0;
+  for (std::int64_t i = 0; i < filled.size(); ++i) {
+    for (std::int64_t j = 0; j < filled.size(); ++j) {
+      const double found =
+          -static_cast<double>(filled.cost(i, j)) / kSimilarityScale;
+      worst = std::max(
+          worst,
+          std::fabs(found - SlowCosine(matrices, pair.left.cols, i, j)));
+    }
+  }
+  return worst;
+}
+
+// Every test runs once with each set that this processor has.
+class BFloat16CosinesTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(ForceInstructionSetForTest(GetParam()).ok());
+  }
+  void TearDown() override { ASSERT_TRUE(ForceInstructionSetForTest("").ok()); }
+};
+INSTANTIATE_TEST_SUITE_P(
+    Sets, BFloat16CosinesTest, ::testing::ValuesIn(AvailableInstructionSets()),
+    [](const auto& set) { return set.param; });
+
+// Sums of n products of numbers of length 1 err by no more than n eps times
+// the sum of their magnitudes, which is at most 1; rounding errors partly
+// cancel, as √n. Fixed point adds 2^-29.
+constexpr double kEpsilon = 0x1p-23;
+
+TEST_P(BFloat16CosinesTest, AgreeWithFp64WhereNeuronsAreRows) {
+  constexpr std::int64_t kDepth = 1043;
+  Matrices matrices(2, 270, kDepth, ElementType::kBFloat16, 3, 2);
+  matrices.FillRandom(1);
+
+  EXPECT_LE(WorstCosine({matrices.views()[0], matrices.views()[1]}, matrices),
+            kEpsilon * std::sqrt(kDepth));
+}
+
+TEST_P(BFloat16CosinesTest, AreTheSameWhereNeuronsAreColumns) {
+  constexpr std::int64_t kNeurons = 270;
+  constexpr std::int64_t kDepth = 1043;
+  Matrices rows(2, kNeurons, kDepth, ElementType::kBFloat16);
+  rows.FillRandom(1);
+  Matrices columns(2, kDepth, kNeurons, ElementType::kBFloat16, 3, 2);
+  for (std::int64_t m = 0; m < 2; ++m) {
+    for (std::int64_t i = 0; i < kNeurons * kDepth; ++i) {
+      columns.Set(m, i % kDepth, i / kDepth,
+                  static_cast<float>(rows.values()[static_cast<std::size_t>(
+                      m)][static_cast<std::size_t>(i)]));
+    }
+  }
+
+  EXPECT_LE(WorstCosine({Transposed(columns.views()[0]),
+                         Transposed(columns.views()[1])},
+                        rows),
+            kEpsilon * std::sqrt(kDepth));
+}
+
+// Products of such numbers are below the least of fp32.
+TEST_P(BFloat16CosinesTest, DoNotDependOnTheLengthOfTinyNeurons) {
+  constexpr std::int64_t kDepth = 37;
+  Matrices matrices(2, 5, kDepth, ElementType::kBFloat16);
+  Matrices tiny(2, 5, kDepth, ElementType::kBFloat16);
+  matrices.FillRandom(1);
+  for (std::int64_t m = 0; m < 2; ++m) {
+    for (std::int64_t i = 0; i < 5 * kDepth; ++i) {
+      tiny.Set(m, i / kDepth, i % kDepth,
+               static_cast<float>(matrices.values()[static_cast<std::size_t>(
+                   m)][static_cast<std::size_t>(i)]) *
+                   0x1p-80F);
+    }
+  }
+
+  EXPECT_LE(WorstCosine({tiny.views()[0], tiny.views()[1]}, matrices),
+            kEpsilon * std::sqrt(kDepth));
+}
+
+TEST(CompareMatchedTest, GivesTheSameWhereNeuronsAreColumns) {
+  const std::vector<float> left = {3, 1, 4, 0};
+  const std::vector<float> right = {1, 4, 0, 3};
+  const std::vector<std::int64_t> swapped = {1, 0};
+
+  const MatchedNeurons matched = *CompareMatched(
+      {Transposed(View(left, 2, 2)), Transposed(View(right, 2, 2))}, swapped,
+      RunContext());
+
+  EXPECT_THAT(matched.cosines, ElementsAre(DoubleEq(0.96), DoubleEq(1)));
+  EXPECT_DOUBLE_EQ(matched.flattened_before, 7.0 / 26);
+  EXPECT_DOUBLE_EQ(matched.flattened_after, 25.0 / 26);
 }
 
 TEST(CompareMatchedTest, GivesCosinesAndFlattenedOnesBeforeAndAfter) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -20,15 +21,24 @@ struct NeuronPair {
   MatrixView right;
 };
 
+/// "bf16" where products of bf16 neurons are the processor's own, "fp32" where
+/// they are widened: chosen by the processor, part of the numerics class.
+/// Threads: safe.
+std::string NeuronProductType();
+
 /// The sum over `pairs` of the cosines of every left with every right neuron,
 /// straight into fixed point.
 /// Definition: out(i, j) = Σ_p ⟨l_i, r_j⟩ / (‖l_i‖ ‖r_j‖); a zero neuron has
 /// cosine 0 with all.
 /// Shapes: pairs of one F (D may differ), at most 3; out becomes [F, F].
-/// Precision: rows normalised in fp32 by norms summed in fp64, products in
-/// fp32 through the BLAS library on fixed tiles; about 1e-7.
+/// Precision: about 1e-7, norms summed in fp64. On fixed tiles either rows
+/// normalised in fp32 and multiplied by the BLAS library, or, where the
+/// processor has bf16 products at twice the rate of fp32 and the numbers are
+/// bf16 with norms of 1e-9 to 1e15, these products of the numbers as they are:
+/// exact, summed in fp32 over 512 of them, in fp64 beyond; subnormal numbers
+/// count as 0 there.
 /// Cost: 2 F² D flops a pair. Memory: `out`, and up to 2304 rows of each pair
-/// in fp32.
+/// in fp32 or bf16.
 /// Errors: INVALID_ARGUMENT (shapes; a neuron that is not finite);
 /// INTERNAL (library failure); CANCELLED, DEADLINE_EXCEEDED.
 /// Threads: the calling thread alone, while the BLAS library runs
@@ -47,8 +57,8 @@ struct MatchedNeurons {
 };
 
 /// Precision: elements widened to fp32, all products and sums in fp64.
-/// Cost: 8 F D flops. Memory: both matrices of the pair in fp32, 64 rows of the
-/// left one at a time.
+/// Cost: 8 F D flops, one reading of both matrices (a second of the right one
+/// where neurons are rows). Memory: 64 rows of both in fp32.
 /// Errors: INVALID_ARGUMENT (shapes, or no permutation of them); CANCELLED,
 /// DEADLINE_EXCEEDED.
 /// Threads: the calling thread alone.
