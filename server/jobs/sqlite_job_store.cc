@@ -148,18 +148,26 @@ absl::StatusOr<ExecutionRecord> SqliteJobStore::LoadExecution(
   return ReadExecution(query);
 }
 
+absl::StatusOr<double> SqliteJobStore::AttemptSeconds(const JobRecord& job,
+                                                      absl::Time now) {
+  if (job.state != JobState::kRunning) {
+    return 0;
+  }
+  // The job's own start is that of the first attempt, or when it joined.
+  MOESCOPE_ASSIGN_OR_RETURN(const ExecutionRecord execution,
+                            LoadExecution(job.execution_id));
+  return absl::ToDoubleSeconds(now - execution.start_time.value_or(now));
+}
+
 absl::Status SqliteJobStore::EndJob(const JobRecord& job, JobState state,
                                     const absl::Status& error,
                                     absl::string_view result_key,
                                     absl::Time now) {
-  const double ran =
-      job.start_time.has_value() && job.state == JobState::kRunning
-          ? absl::ToDoubleSeconds(now - *job.start_time)
-          : 0;
+  MOESCOPE_ASSIGN_OR_RETURN(const double ran, AttemptSeconds(job, now));
   Statement update = database_->Prepare(
       "UPDATE jobs SET state = ?, sequence = sequence + 1, finish_time = ?, "
-      "expected_end = NULL, real_seconds = ?, result_key = ?, error_code = ?, error_message = ?, "
-      "error_details = ? WHERE id = ?");
+      "expected_end = NULL, real_seconds = ?, result_key = ?, "
+      "error_code = ?, error_message = ?, error_details = ? WHERE id = ?");
   update.Bind(static_cast<std::int64_t>(state)).Bind(now).Bind(ran);
   update.Bind(result_key).Bind(static_cast<std::int64_t>(error.code()));
   update.Bind(error.message()).BindBlob(EncodeErrorDetails(error));

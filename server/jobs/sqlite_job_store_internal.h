@@ -160,6 +160,8 @@ class SqliteJobStore final : public JobStore {
   // The execution, which must be running under `fence`.
   absl::StatusOr<ExecutionRecord> LoadOwned(absl::string_view id,
                                             std::int64_t fence);
+  // How long the present attempt at the work of `job` has taken.
+  absl::StatusOr<double> AttemptSeconds(const JobRecord& job, absl::Time now);
   absl::Status EndJob(const JobRecord& job, JobState state,
                       const absl::Status& error, absl::string_view result_key,
                       absl::Time now);

@@ -93,7 +93,6 @@ absl::Status StartWorkers(Service::State& state) {
       const std::int64_t requeued,
       state.store->RequeueOwnedByOthers(options.owner, state.clock.Now()));
   if (requeued > 0) {
-    state.metrics.JobsRecovered(requeued);
     Log(LogLevel::kInfo, "jobs_recovered", {{"executions", requeued}});
   }
   state.executor = MakeExecutor(state);

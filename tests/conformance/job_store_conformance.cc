@@ -138,6 +138,28 @@ TEST_P(JobStoreConformanceTest, FinishEndsEveryJobAndFilesTheResult) {
   EXPECT_EQ(cached->job.state, JobState::kSucceeded);
 }
 
+TEST_P(JobStoreConformanceTest, RealSecondsAreThoseOfTheLastAttempt) {
+  const JobRecord first = Submit(Request("k1", "ann"));
+  const auto interrupted = Claim();
+  ASSERT_TRUE(interrupted.has_value());
+  now_ += absl::Seconds(50);
+  ASSERT_TRUE(
+      store_->Release(interrupted->id, interrupted->fence, now_).ok());
+  now_ += absl::Seconds(100);
+  const auto execution = Claim();
+  ASSERT_TRUE(execution.has_value());
+  now_ += absl::Seconds(3);
+  const JobRecord joined = Submit(Request("k1", "bob"));
+  now_ += absl::Seconds(4);
+
+  ASSERT_TRUE(store_->Finish(execution->id, execution->fence, absl::OkStatus(),
+                             Result("k1"), now_)
+                  .ok());
+
+  EXPECT_EQ(Job(first.id).real_seconds, 7);
+  EXPECT_EQ(Job(joined.id).real_seconds, 7);
+}
+
 TEST_P(JobStoreConformanceTest, ErrorsKeepTheirDetails) {
   const JobRecord job = Submit(Request("k1"));
   const auto execution = Claim();

@@ -15,8 +15,10 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 
 #include "moescope/base/error.h"
+#include "moescope/jobs/sqlite_job_store.h"
 
 namespace moescope {
 namespace {
@@ -202,6 +204,32 @@ TEST_F(ServiceTest, AJobThatIsCutShortGoesOnAfterARestart) {
 
   EXPECT_EQ(resumed.state, JobState::kSucceeded) << resumed.error;
   EXPECT_EQ(service_->GetResult(resumed.result_key)->digest, digest);
+}
+
+TEST_F(ServiceTest, WorkOfALostProcessIsCountedOnceAsRecovered) {
+  service_.reset();
+  {
+    SqliteJobStoreOptions options;
+    options.path = folder_ + "/jobs.sqlite";
+    const auto store = OpenSqliteJobStore(std::move(options));
+    ASSERT_TRUE(store.ok()) << store.status();
+    SubmitRequest submit;
+    submit.analysis = "load_model";
+    submit.analysis_version = 1;
+    submit.spec = "tiny-mixtral";
+    submit.lane = "io";
+    ASSERT_TRUE((*store)->Submit(submit, absl::Now()).ok());
+    ClaimRequest claim;
+    claim.owner = "lost";
+    claim.lanes = {"io"};
+    claim.lease_until = absl::Now() + absl::Minutes(1);
+    ASSERT_TRUE((*store)->Claim(claim, absl::Now())->has_value());
+  }
+
+  Start();
+
+  EXPECT_THAT(metrics_.Serialize(),
+              HasSubstr("moescope_jobs_recovered_total 1\n"));
 }
 
 TEST_F(ServiceTest, ACancelledJobEndsCancelled) {

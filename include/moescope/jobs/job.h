@@ -69,7 +69,7 @@ struct JobRecord {
   /// unset: not known.
   std::optional<absl::Time> expected_end;
   double estimated_seconds = 0;
-  /// Of the attempt that ended it.
+  /// Of the attempt that ended it, also where the job joined later.
   double real_seconds = 0;
   /// Key of the result row; empty unless SUCCEEDED with a result.
   std::string result_key;
