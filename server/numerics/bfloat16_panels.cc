@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "server/numerics/gram_kernels_internal.h"
 #include "server/numerics/instruction_set_internal.h"
 
 #if defined(__x86_64__)
@@ -249,8 +250,8 @@ void BFloat16Panels::Pack(const MatrixView& view, const MatrixBlock& block,
 void MultiplyPanels(const BFloat16Panels& a, LineRange left,
                     const BFloat16Panels& b, LineRange right, bool upper,
                     double* out, std::int64_t stride) {
-  for (std::int64_t i = 0; i < left.count; ++i) {
-    std::fill_n(out + i * stride, right.count, 0.0);
+  for (std::int64_t i = 0; i < RoundUp(left.count, kLeftLines); ++i) {
+    std::fill_n(out + i * stride, RoundUp(right.count, kRightLines), 0.0);
   }
   for (std::int64_t block = 0; block < a.num_blocks(); ++block) {
     const std::int64_t pairs = a.PairsOf(block);
@@ -301,8 +302,7 @@ void ScaleProducts(const double*, std::int64_t, double, const double*, bool,
 namespace moescope::numerics::internal {
 
 void BFloat16Panels::Resize(std::int64_t lines, std::int64_t depth) {
-  constexpr std::int64_t kTogether = kRightLines / kPanelLines;
-  panels_ = (lines + kRightLines - 1) / kRightLines * kTogether;
+  panels_ = RoundUp(lines, kRightLines) / kPanelLines;
   depth_ = depth;
   const auto needed = static_cast<std::size_t>(Offset(num_blocks(), 0));
   if (needed > capacity_) {
@@ -322,7 +322,7 @@ std::int64_t BFloat16Panels::Offset(std::int64_t block,
   const std::int64_t full = std::min(block, depth_ / kDepthBlock);
   const std::int64_t before = full * kDepthBlock / 2 * kPanelLines * panels_;
   const auto room = [&](std::int64_t b) {
-    return (PairsOf(b) + kPairGroup - 1) / kPairGroup * kPairGroup * kPanelLines;
+    return RoundUp(PairsOf(b), kPairGroup) * kPanelLines;
   };
   const std::int64_t partial = block > full ? room(full) * panels_ : 0;
   return before + partial + (panel > 0 ? panel * room(block) : 0);

@@ -73,8 +73,8 @@ class BFloat16Panels {
   std::unique_ptr<std::uint32_t[]> words_;
 };
 
-/// Lines first … first + count of each side of a product; multiples of
-/// kPanelLines on the left, of kRightLines on the right.
+/// Lines first … first + count of a side of a product; `first` is a multiple of
+/// kLeftLines on the left, of kRightLines on the right.
 struct LineRange {
   std::int64_t first = 0;
   std::int64_t count = 0;
@@ -82,8 +82,9 @@ struct LineRange {
 
 /// Sets out[i · stride + j] to the product of line left.first + i of `a` with
 /// line right.first + j of `b`, of one depth: the processor's bf16 products,
-/// summed in fp32 over kDepthBlock, in fp64 beyond. `upper`: register tiles
-/// whose right lines all come before their left ones are left as they are.
+/// summed in fp32 over kDepthBlock, in fp64 beyond. `out` has room for both
+/// counts rounded up to a multiple of kLeftLines and of kRightLines. `upper`:
+/// register tiles whose right lines all come before their left ones become 0.
 void MultiplyPanels(const BFloat16Panels& a, LineRange left,
                     const BFloat16Panels& b, LineRange right, bool upper,
                     double* out, std::int64_t stride);

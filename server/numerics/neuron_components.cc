@@ -15,6 +15,7 @@
 #include "moescope/base/status_macros.h"
 #include "moescope/numerics/principal_components.h"
 #include "moescope/numerics/widen_rows.h"
+#include "server/numerics/bfloat16_panels_internal.h"
 #include "server/numerics/principal_components_internal.h"
 #include "server/numerics/symmetric_eigen_internal.h"
 
@@ -25,6 +26,9 @@ namespace {
 // number of threads because these sizes do not depend on it.
 constexpr std::int64_t kPanel = 2048;
 constexpr std::int64_t kTile = 256;
+// Part of the product that is summed over a panel before it is added.
+constexpr std::int64_t kPartRows = 64;
+constexpr std::int64_t kPartCols = 192;
 // What widening asks for where columns lie together.
 constexpr std::int64_t kRowGroup = 64;
 // Means above so many deviations cost digits when subtracted after the
@@ -177,6 +181,67 @@ class NeuronPca {
     sums_.assign(At(depth_), 0.0);
     low_.assign(At(depth_), HUGE_VALF);
     high_.assign(At(depth_), -HUGE_VALF);
+    const bool is_packed =
+        internal::UseBFloat16Panels() && !shifted_ &&
+        std::all_of(matrices_.begin(), matrices_.end(),
+                    internal::BFloat16Panels::Fits);
+    return is_packed ? AccumulatePacked() : AccumulateWidened();
+  }
+
+  // Coordinates are lines, neurons their depth.
+  absl::Status AccumulatePacked() {
+    std::vector<internal::LineRange> rows;
+    std::vector<internal::LineRange> cols;
+    for (std::int64_t i = 0; i < depth_; i += kPartRows) {
+      for (std::int64_t j = 0; j < depth_; j += kPartCols) {
+        if (j + kPartCols > i) {
+          rows.push_back({i, std::min(kPartRows, depth_ - i)});
+          cols.push_back({j, std::min(kPartCols, depth_ - j)});
+        }
+      }
+    }
+    for (const PanelRange& range : panels_) {
+      MOESCOPE_RETURN_IF_ERROR(Pack(range));
+      MOESCOPE_RETURN_IF_ERROR(
+          Tiles(static_cast<std::int64_t>(rows.size()),
+                [&](std::int64_t t) { AddPart(rows[At(t)], cols[At(t)]); }));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Pack(const PanelRange& range) {
+    packed_.Resize(depth_, range.count);
+    const MatrixView coordinates = Transposed(matrices_[range.matrix]);
+    return Tiles(packed_.panels(), [&](std::int64_t panel) {
+      packed_.Pack(coordinates, {0, depth_, range.first, range.count}, panel);
+      const internal::PanelStatistics statistics = packed_.StatisticsOf(panel);
+      const std::int64_t first = panel * internal::kPanelLines;
+      const std::int64_t lines =
+          std::min(internal::kPanelLines, depth_ - first);
+      for (std::int64_t i = 0; i < lines; ++i) {
+        const std::size_t d = At(first + i);
+        sums_[d] += statistics.sums[i];
+        low_[d] = std::min(low_[d], statistics.low[i]);
+        high_[d] = std::max(high_[d], statistics.high[i]);
+      }
+    });
+  }
+
+  void AddPart(internal::LineRange rows, internal::LineRange cols) {
+    std::vector<double> products(At(kPartRows * kPartCols));
+    internal::MultiplyPanels(packed_, rows, packed_, cols, /*upper=*/true,
+                             products.data(), kPartCols);
+    for (std::int64_t i = 0; i < rows.count; ++i) {
+      double* const out =
+          product_.data_ptr<double>() + (rows.first + i) * depth_ + cols.first;
+      const double* const from = products.data() + i * kPartCols;
+      for (std::int64_t j = 0; j < cols.count; ++j) {
+        out[j] += from[j];
+      }
+    }
+  }
+
+  absl::Status AccumulateWidened() {
     std::vector<std::pair<std::int64_t, std::int64_t>> tiles;
     for (std::int64_t i = 0; i < depth_; i += kTile) {
       for (std::int64_t j = i; j < depth_; j += kTile) {
@@ -304,6 +369,7 @@ class NeuronPca {
   std::int64_t points_ = 0;
   std::int64_t longest_ = 0;
   std::vector<PanelRange> panels_;
+  internal::BFloat16Panels packed_;
   at::Tensor buffer_;
   at::Tensor product_;         // [D, D] fp64
   std::vector<float> shift_;   // [D]

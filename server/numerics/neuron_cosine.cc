@@ -211,9 +211,6 @@ class TileFiller {
   // The cosines of pair p go to tile_, or are added there.
   absl::Status MultiplyPacked(std::size_t p, std::int64_t rows,
                               std::int64_t cols) {
-    const auto pad = [](std::int64_t count, std::int64_t multiple) {
-      return (count + multiple - 1) / multiple * multiple;
-    };
     float* const tile = tile_.data_ptr<float>();
     for (std::int64_t j = 0; j < cols; j += kPartCols) {
       const std::int64_t part_cols = std::min(kPartCols, cols - j);
@@ -221,9 +218,8 @@ class TileFiller {
         MOESCOPE_RETURN_IF_ERROR(context_.Check());
         const std::int64_t part_rows = std::min(kPartRows, rows - i);
         internal::MultiplyPanels(
-            left_[p].panels(), {i, pad(part_rows, internal::kLeftLines)},
-            right_[p].panels(), {j, pad(part_cols, internal::kRightLines)},
-            /*upper=*/false, products_, kPartCols);
+            left_[p].panels(), {i, part_rows}, right_[p].panels(),
+            {j, part_cols}, /*upper=*/false, products_, kPartCols);
         for (std::int64_t r = 0; r < part_rows; ++r) {
           internal::ScaleProducts(
               products_ + r * kPartCols, part_cols,

@@ -55,7 +55,9 @@ struct NeuronComponents {
 /// Definition: C = Zᵀ Z / (n − 1); scores Z V with C V = V Λ; shares λ / Σ λ
 /// with Σ λ = trace C. Signs as above.
 /// Shapes: matrices [F_i, D] (kRows) or [D, F_i] (kColumns), n = Σ F_i.
-/// Precision: products of fp32 over 2048 neurons, sums of these in fp64;
+/// Precision: products of fp32 over 2048 neurons, sums of these in fp64; where
+/// NeuronProductType() is "bf16", products of bf16 weights as they are, summed
+/// in fp32 over 512 neurons;
 /// standardised after the products, or (where a mean exceeds 8 deviations)
 /// before them in a second reading. Eigenvectors in fp64, with a residual of at
 /// most 1e-8 λ_1: full decomposition up to D = 256, beyond it block Krylov
