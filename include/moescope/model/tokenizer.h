@@ -91,6 +91,10 @@ class Tokenizer {
   /// Errors: RESOURCE_EXHAUSTED (a regex of the decoder took too many steps).
   absl::StatusOr<std::string> Decode(absl::Span<const std::int32_t> ids) const;
 
+  /// Whether `id` marks something instead of standing for text: an added token
+  /// that its file calls special, a control or unknown piece of SentencePiece.
+  bool IsSpecial(std::int32_t id) const;
+
   /// One more than the highest token id, added tokens included.
   std::int32_t vocab_size() const;
 

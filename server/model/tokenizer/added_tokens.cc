@@ -51,6 +51,7 @@ absl::StatusOr<AddedToken> ParseToken(const JsonNode& node) {
   MOESCOPE_ASSIGN_OR_RETURN(token.lstrip, node.Bool("lstrip", false));
   MOESCOPE_ASSIGN_OR_RETURN(token.rstrip, node.Bool("rstrip", false));
   MOESCOPE_ASSIGN_OR_RETURN(token.normalized, node.Bool("normalized", true));
+  MOESCOPE_ASSIGN_OR_RETURN(token.special, node.Bool("special", false));
   if (token.content.size() > kMaxAddedTokenBytes) {
     return UnsupportedTokenizer(
         absl::StrCat(node.path(), ".content of ", token.content.size(),

@@ -28,6 +28,8 @@ struct AddedToken {
   bool lstrip = false;
   bool rstrip = false;
   bool normalized = false;
+  /// No text of its own but a mark, such as BOS.
+  bool special = false;
 };
 
 /// A part of a text: an added token, or text between such.

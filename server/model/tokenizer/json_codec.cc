@@ -28,6 +28,10 @@ class JsonCodec final : public TextCodec {
   bool HasToken(std::int32_t id) const override {
     return Spelling(id) != nullptr;
   }
+  bool IsSpecial(std::int32_t id) const override {
+    const AddedToken* const token = added_.Find(id);
+    return token != nullptr && token->special;
+  }
   std::string DecodeToken(std::int32_t id) const override;
   absl::StatusOr<std::string> Decode(
       absl::Span<const std::int32_t> ids) const override;

@@ -39,6 +39,7 @@ class SentencePieceCodec final : public TextCodec {
   bool HasToken(std::int32_t id) const override {
     return added_.Find(id) != nullptr || (id >= 0 && id < model_->size());
   }
+  bool IsSpecial(std::int32_t id) const override;
   std::string DecodeToken(std::int32_t id) const override;
   absl::StatusOr<std::string> Decode(
       absl::Span<const std::int32_t> ids) const override;
@@ -144,6 +145,14 @@ absl::StatusOr<std::vector<std::int32_t>> SentencePieceCodec::Encode(
   return ids;
 }
 
+bool SentencePieceCodec::IsSpecial(std::int32_t id) const {
+  const AddedToken* const added = added_.Find(id);
+  if (added != nullptr && added->special) return true;
+  if (id < 0 || id >= model_->size()) return false;
+  const PieceKind kind = model_->pieces()[static_cast<std::size_t>(id)].kind;
+  return kind == PieceKind::kControl || kind == PieceKind::kUnknown;
+}
+
 std::string SentencePieceCodec::DecodeToken(std::int32_t id) const {
   const AddedToken* const added = added_.Find(id);
   if (added != nullptr) return added->content;
@@ -190,6 +199,7 @@ absl::StatusOr<AddedToken> ReadAdded(const std::string& key,
   MOESCOPE_ASSIGN_OR_RETURN(token.single_word, node.Bool("single_word", false));
   MOESCOPE_ASSIGN_OR_RETURN(token.lstrip, node.Bool("lstrip", false));
   MOESCOPE_ASSIGN_OR_RETURN(token.rstrip, node.Bool("rstrip", false));
+  MOESCOPE_ASSIGN_OR_RETURN(token.special, node.Bool("special", false));
   return token;
 }
 

@@ -22,6 +22,7 @@ class TextCodec {
   virtual absl::StatusOr<std::vector<std::int32_t>> Encode(
       absl::string_view text, bool add_special_tokens) const = 0;
   virtual bool HasToken(std::int32_t id) const = 0;
+  virtual bool IsSpecial(std::int32_t id) const = 0;
   virtual std::string DecodeToken(std::int32_t id) const = 0;
   /// Every id has a token.
   virtual absl::StatusOr<std::string> Decode(

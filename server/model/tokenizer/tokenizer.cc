@@ -165,6 +165,10 @@ absl::StatusOr<std::string> Tokenizer::Decode(
   return codec_->Decode(known);
 }
 
+bool Tokenizer::IsSpecial(std::int32_t id) const {
+  return codec_->IsSpecial(id);
+}
+
 std::int32_t Tokenizer::vocab_size() const { return codec_->vocab_size(); }
 
 std::optional<std::int32_t> Tokenizer::bos_id() const {

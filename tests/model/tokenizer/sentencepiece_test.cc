@@ -148,6 +148,21 @@ TEST(SentencePieceTest, IsReadWhereThereIsNoJson) {
             absl::StatusCode::kNotFound);
 }
 
+TEST(SentencePieceTest, ControlPiecesAndAddedTokensCalledSoAreSpecial) {
+  const TokenizerPtr bare = Load("llama_bpe", "");
+  const std::int32_t next = bare->vocab_size();
+  const nlohmann::json config = {
+      {"added_tokens_decoder",
+       {{std::to_string(next), {{"content", "<m>"}, {"special", true}}},
+        {std::to_string(next + 1), {{"content", "<n>"}}}}}};
+  const TokenizerPtr tokenizer = Load("llama_bpe", config.dump());
+
+  EXPECT_TRUE(tokenizer->IsSpecial(*tokenizer->bos_id()));
+  EXPECT_TRUE(tokenizer->IsSpecial(next));
+  EXPECT_FALSE(tokenizer->IsSpecial(next + 1));
+  EXPECT_FALSE(tokenizer->IsSpecial(next - 1));
+}
+
 TEST(SentencePieceTest, RefusesTextThatIsTooLong) {
   const auto ids =
       Load("llama_bpe", "")->Encode(std::string((8 << 20) + 1, 'a'));

@@ -73,6 +73,15 @@ TEST(TokenizerTest, ShowsTokensOnATerminal) {
   EXPECT_EQ(tokenizer->DisplayToken(5000), "[5000]");
 }
 
+TEST(TokenizerTest, OnlyTokensThatTheFileCallsSpecialAreSpecial) {
+  const auto tokenizer = FromJson(kByteLevel);
+
+  EXPECT_TRUE(tokenizer->IsSpecial(9));
+  EXPECT_FALSE(tokenizer->IsSpecial(4));
+  EXPECT_FALSE(tokenizer->IsSpecial(10));
+  EXPECT_FALSE(tokenizer->IsSpecial(-1));
+}
+
 TEST(TokenizerTest, JoinsBytesOfSeveralTokens) {
   const auto byte_level = FromJson(kByteLevel);
   const auto fallback = FromJson(kByteFallback);
