@@ -127,7 +127,7 @@ absl::StatusOr<JobRecord> SqliteJobStore::LoadJob(absl::string_view job_id) {
   query.Bind(job_id);
   MOESCOPE_ASSIGN_OR_RETURN(const bool found, query.Step());
   if (!found) {
-    return FieldError(absl::StatusCode::kNotFound, "job",
+    return FieldError(absl::StatusCode::kNotFound, "id",
                       absl::StrCat("\"", job_id, "\" is unknown or expired"),
                       "JOB_NOT_FOUND");
   }

@@ -337,7 +337,7 @@ absl::Status SqliteJobStore::DeleteJob(absl::string_view job_id) {
   return Transact("delete_job", Access::kWrite, [&]() -> absl::Status {
     MOESCOPE_ASSIGN_OR_RETURN(const JobRecord job, LoadJob(job_id));
     if (!IsFinished(job.state)) {
-      return FieldError(absl::StatusCode::kFailedPrecondition, "job",
+      return FieldError(absl::StatusCode::kFailedPrecondition, "id",
                         absl::StrCat("\"", job_id, "\" is ",
                                      JobStateName(job.state),
                                      "; cancel it first"),

@@ -25,7 +25,7 @@ ResultRow ReadResult(const Statement& row) {
 }
 
 absl::Status ResultNotFound(absl::string_view key) {
-  return FieldError(absl::StatusCode::kNotFound, "result",
+  return FieldError(absl::StatusCode::kNotFound, "name",
                     absl::StrCat("\"", key, "\" is unknown or evicted"),
                     "RESULT_NOT_FOUND");
 }

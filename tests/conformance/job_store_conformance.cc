@@ -474,6 +474,16 @@ TEST_P(JobStoreConformanceTest, StatsCountTheQueue) {
   EXPECT_EQ(stats->queued_work, absl::Seconds(10));
 }
 
+TEST_P(JobStoreConformanceTest, AnUnknownJobIsSaidByTheFieldOfItsId) {
+  const ErrorDetails got = GetErrorDetails(store_->GetJob("none").status());
+  const ErrorDetails cancelled = GetErrorDetails(
+      store_->CancelJob("none", absl::CancelledError("asked"), now_).status());
+
+  EXPECT_EQ(got.reason, "JOB_NOT_FOUND");
+  EXPECT_EQ(got.fields.at(0).field, "id");
+  EXPECT_EQ(cancelled.fields.at(0).field, "id");
+}
+
 TEST_P(JobStoreConformanceTest, DeletedResultIsGoneUnderEveryKey) {
   Submit(Request("k1"));
   const auto execution = Claim();

@@ -166,7 +166,7 @@ class JobStore {
   /// RESULT_NOT_CACHED.
   virtual absl::StatusOr<SubmitReply> Submit(const SubmitRequest& request,
                                              absl::Time now) = 0;
-  /// Errors: NOT_FOUND.
+  /// Errors: NOT_FOUND, field "id" (as of every call that is given a job's id).
   virtual absl::StatusOr<JobRecord> GetJob(absl::string_view job_id) = 0;
   /// Newest first, at most `page_size` (1..1000, else clamped). Errors:
   /// INVALID_ARGUMENT for a token that this call did not make.
