@@ -58,6 +58,10 @@ void SetSpec(const JobRecord& record, v1::Job& job) {
       job.add_models(model);
     }
     job.set_spec_json(codec::SpecToJson(*spec));
+    if (const spec::TokenInput* const input = spec::GetTokenInput(*spec)) {
+      job.mutable_estimated_cost()->set_tokens(
+          static_cast<std::int64_t>(input->ids.size()));
+    }
   }
 }
 
@@ -169,6 +173,7 @@ void SetQueuePlace(const QueuePlaces& places, const JobRecord& record,
 v1::JobCost ToMessage(const CostView& cost) {
   v1::JobCost message;
   message.set_seconds(cost.seconds);
+  message.set_tokens(cost.tokens);
   message.set_flops(cost.flops);
   message.set_read_bytes(cost.bytes_read);
   message.set_memory_bytes(cost.memory_bytes);

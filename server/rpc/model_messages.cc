@@ -51,6 +51,8 @@ v1::Model ToMessage(const ModelView& view) {
   }
   model.set_dtype(view.dtype);
   model.set_size_bytes(view.weight_bytes);
+  model.set_forward_pass(view.forward_status.ok());
+  model.set_forward_error(std::string(view.forward_status.message()));
   model.set_tokenizer(view.tokenizer);
   if (!view.tokenizer_status.ok()) {
     model.set_tokenizer_error(std::string(view.tokenizer_status.message()));

@@ -15,18 +15,19 @@ namespace {
 
 absl::StatusOr<v1::ListModelsResponse> ListModels(
     Call& call, const v1::ListModelsRequest& request) {
-  MOESCOPE_ASSIGN_OR_RETURN(const std::vector<ModelView> models,
-                            call.service().ListModels());
-  std::vector<std::string> names;
-  for (const ModelView& model : models) {
-    names.push_back(model.name);
-  }
+  MOESCOPE_ASSIGN_OR_RETURN(std::vector<std::string> names,
+                            call.service().ListModelNames());
   MOESCOPE_ASSIGN_OR_RETURN(
       const NamePage page,
       PageOfNames(names, request.page_size(), request.page_token()));
+  names.resize(page.end);
+  names.erase(names.begin(),
+              names.begin() + static_cast<std::ptrdiff_t>(page.begin));
+  MOESCOPE_ASSIGN_OR_RETURN(const std::vector<ModelView> models,
+                            call.service().DescribeModels(names));
   v1::ListModelsResponse response;
-  for (std::size_t i = page.begin; i < page.end; ++i) {
-    *response.add_models() = ToMessage(models[i]);
+  for (const ModelView& model : models) {
+    *response.add_models() = ToMessage(model);
   }
   response.set_next_page_token(page.next_page_token);
   return response;
@@ -144,10 +145,11 @@ absl::StatusOr<v1::TokenizeResponse> Tokenize(
   MOESCOPE_RETURN_IF_ERROR(RequireField("model", request.model()));
   MOESCOPE_ASSIGN_OR_RETURN(const TokenizeView view, Convert(call, request));
   v1::TokenizeResponse response;
-  for (std::size_t i = 0; i < view.ids.size(); ++i) {
+  for (const TokenView& shown : view) {
     v1::Token& token = *response.add_tokens();
-    token.set_id(view.ids[i]);
-    token.set_text(view.pieces[i]);
+    token.set_id(shown.id);
+    token.set_text(shown.piece);
+    token.set_special(shown.special);
   }
   return response;
 }

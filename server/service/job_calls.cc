@@ -136,7 +136,14 @@ absl::StatusOr<std::unique_ptr<ResultStream>> Service::ReadResult(
 absl::StatusOr<std::unique_ptr<ResultStream>> Service::ReadJobResult(
     absl::string_view job_id, std::int64_t first_chunk) {
   MOESCOPE_RETURN_IF_ERROR(CheckFirstChunk(first_chunk));
-  MOESCOPE_ASSIGN_OR_RETURN(const JobRecord job, state_->store->GetJob(job_id));
+  const absl::StatusOr<JobRecord> found = state_->store->GetJob(job_id);
+  if (absl::IsNotFound(found.status())) {
+    return FieldError(absl::StatusCode::kNotFound, "job_id",
+                      absl::StrCat("\"", job_id, "\" is unknown or expired"),
+                      GetErrorDetails(found.status()).reason);
+  }
+  MOESCOPE_RETURN_IF_ERROR(found.status());
+  const JobRecord& job = *found;
   // A direct call whose connection was lost is taken up again: its caller is
   // back.
   const bool owns_job =

@@ -1,6 +1,8 @@
 // The calls of Service about models.
+#include <map>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -34,6 +36,7 @@ void Describe(const model::Checkpoint& checkpoint, ModelView& view) {
       config.num_experts > 0 ? model::DescribeRouter(config) : "dense";
   view.dtype = checkpoint.dtype();
   view.weight_bytes = checkpoint.weight_bytes();
+  view.forward_status = checkpoint.forward_status();
   view.tokenizer_status = checkpoint.tokenizer_status();
   if (checkpoint.tokenizer() != nullptr) {
     view.tokenizer = checkpoint.tokenizer()->Describe();
@@ -71,6 +74,15 @@ absl::StatusOr<std::shared_ptr<const model::Tokenizer>> TokenizerOf(
                       "NO_TOKENIZER");
   }
   return status;
+}
+
+TokenizeView ShowTokens(const model::Tokenizer& tokenizer,
+                        const std::vector<std::int32_t>& ids) {
+  TokenizeView view;
+  for (const std::int32_t id : ids) {
+    view.push_back({id, tokenizer.DisplayToken(id), tokenizer.IsSpecial(id)});
+  }
+  return view;
 }
 
 absl::StatusOr<JobRecord> SubmitModelJob(Service::State& state,
@@ -119,12 +131,29 @@ std::vector<std::string> LoadedModels(const Service::State& state) {
   return names;
 }
 
-absl::StatusOr<std::vector<ModelView>> Service::ListModels() {
+absl::StatusOr<std::vector<std::string>> Service::ListModelNames() {
   MOESCOPE_ASSIGN_OR_RETURN(const std::vector<ModelStatus> models,
                             state_->registry->List());
-  std::vector<ModelView> views;
+  std::vector<std::string> names;
   for (const ModelStatus& status : models) {
-    views.push_back(MakeView(*state_, status));
+    names.push_back(status.name);
+  }
+  return names;
+}
+
+absl::StatusOr<std::vector<ModelView>> Service::DescribeModels(
+    const std::vector<std::string>& names) {
+  MOESCOPE_ASSIGN_OR_RETURN(const std::vector<ModelStatus> models,
+                            state_->registry->List());
+  std::map<absl::string_view, const ModelStatus*> by_name;
+  for (const ModelStatus& status : models) {
+    by_name[status.name] = &status;
+  }
+  std::vector<ModelView> views;
+  for (const std::string& name : names) {
+    if (const auto found = by_name.find(name); found != by_name.end()) {
+      views.push_back(MakeView(*state_, *found->second));
+    }
   }
   return views;
 }
@@ -169,9 +198,9 @@ absl::StatusOr<TokenizeView> Service::Tokenize(absl::string_view model,
   MOESCOPE_ASSIGN_OR_RETURN(const auto checkpoint,
                             state_->registry->OpenCheckpoint(model));
   MOESCOPE_ASSIGN_OR_RETURN(const auto tokenizer, TokenizerOf(*checkpoint));
-  TokenizeView view;
-  MOESCOPE_ASSIGN_OR_RETURN(view.ids, tokenizer->Encode(text, special_tokens));
-  const auto count = static_cast<std::int64_t>(view.ids.size());
+  MOESCOPE_ASSIGN_OR_RETURN(const std::vector<std::int32_t> ids,
+                            tokenizer->Encode(text, special_tokens));
+  const auto count = static_cast<std::int64_t>(ids.size());
   if (count > state_->options.max_tokens) {
     ErrorDetails details;
     details.reason = "TOKEN_LIMIT";
@@ -182,10 +211,7 @@ absl::StatusOr<TokenizeView> Service::Tokenize(absl::string_view model,
                                   state_->options.max_tokens, " are allowed"),
                      details);
   }
-  for (const std::int32_t id : view.ids) {
-    view.pieces.push_back(tokenizer->DisplayToken(id));
-  }
-  return view;
+  return ShowTokens(*tokenizer, ids);
 }
 
 absl::StatusOr<TokenizeView> Service::Detokenize(
@@ -193,18 +219,16 @@ absl::StatusOr<TokenizeView> Service::Detokenize(
   MOESCOPE_ASSIGN_OR_RETURN(const auto checkpoint,
                             state_->registry->OpenCheckpoint(model));
   MOESCOPE_ASSIGN_OR_RETURN(const auto tokenizer, TokenizerOf(*checkpoint));
-  TokenizeView view;
+  const std::int64_t vocab_size = checkpoint->config().vocab_size;
   for (const std::int32_t id : ids) {
-    if (id < 0 || id >= checkpoint->config().vocab_size) {
+    if (id < 0 || id >= vocab_size) {
       return FieldError(absl::StatusCode::kOutOfRange, "ids",
                         absl::StrCat("token id ", id, " is outside [0, ",
-                                     checkpoint->config().vocab_size - 1, "]"),
+                                     vocab_size - 1, "]"),
                         "TOKEN_OUT_OF_RANGE");
     }
-    view.ids.push_back(id);
-    view.pieces.push_back(tokenizer->DisplayToken(id));
   }
-  return view;
+  return ShowTokens(*tokenizer, ids);
 }
 
 }  // namespace moescope

@@ -210,8 +210,13 @@ absl::StatusOr<PreparedAnalysis> Service::Prepare(AnalysisRequest request) {
   prepared.spec_json = codec::SpecToJson(prepared.spec);
   const analysis::CostEstimate cost =
       analysis::EstimateCost(prepared.spec, *checkpoints.front());
-  prepared.cost = {cost.bytes_read, cost.flops, cost.memory_bytes,
-                   cost.seconds};
+  const spec::TokenInput* const input = spec::GetTokenInput(prepared.spec);
+  prepared.cost.tokens =
+      input == nullptr ? 0 : static_cast<std::int64_t>(input->ids.size());
+  prepared.cost.bytes_read = cost.bytes_read;
+  prepared.cost.flops = cost.flops;
+  prepared.cost.memory_bytes = cost.memory_bytes;
+  prepared.cost.seconds = cost.seconds;
   prepared.cached = HasAnswer(*state_, prepared.key);
   return prepared;
 }

@@ -4,6 +4,7 @@ it shows of a server.
 Usage: command_line_test.py SERVER CLIENT MODEL_ROOT
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -56,6 +57,33 @@ class AgainstServer(unittest.TestCase):
         names = [model["name"]
                  for model in self.client.ask("models", "list")["models"]]
         self.assertEqual(names, ["tiny-deepseek", "tiny-mistral", "tiny-mixtral"])
+
+    def test_a_model_is_described(self):
+        model = self.client.ask("models", "describe", "tiny-deepseek")["model"]
+        tokenizer = model.pop("tokenizer")
+        identity = model.pop("identity")
+        size = model.pop("size_bytes")
+        self.assertEqual(model, {
+            "name": "tiny-deepseek", "family": "deepseek",
+            "state": "MODEL_STATE_AVAILABLE", "layers": "5",
+            "moe_layers": ["1", "2", "3", "4"], "experts": "32",
+            "experts_per_token": "4", "shared_experts": "2", "width": "128",
+            "expert_width": "64", "shared_width": "128", "dense_width": "384",
+            "vocab_size": "2048", "max_positions": "1024",
+            "routing": "softmax over 32, top-4", "dtype": "BF16",
+            "tokenizer_error": "", "device": "", "resident_bytes": "0",
+            "users": 0, "forward_pass": True, "forward_error": ""})
+        self.assertIn("2048 entries", tokenizer)
+        self.assertRegex(identity, "^(stat|content):[0-9a-f]{64}$")
+        self.assertEqual(int(size), os.path.getsize(os.path.join(
+            MODEL_ROOT, "tiny-deepseek", "model.safetensors")))
+
+    def test_a_description_is_shown_in_words(self):
+        shown = self.client.run("models", "describe", "tiny-deepseek").stdout
+        self.assertIn("family: deepseek\n", shown)
+        self.assertIn("moe_layers: 1, 2, 3, 4\n", shown)
+        self.assertIn("size_bytes: 8.4 MiB\n", shown)
+        self.assertIn("forward_pass: ", shown)
 
 
 if __name__ == "__main__":

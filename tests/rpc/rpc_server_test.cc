@@ -310,6 +310,56 @@ TEST_F(RpcServerTest, ModelNameThatLeavesTheRootIsInvalid) {
   EXPECT_THAT(FieldOf(status), HasSubstr("model"));
 }
 
+TEST_F(RpcServerTest, TokensTellWhichOfThemAreSpecial) {
+  v1::TokenizeRequest request;
+  request.set_model(kModel);
+  request.set_text("As");
+  v1::TokenizeResponse response;
+  grpc::ClientContext context;
+
+  const grpc::Status status = models_->Tokenize(&context, request, &response);
+
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  ASSERT_EQ(response.tokens_size(), 3);
+  EXPECT_EQ(response.tokens(0).text(), "<s>");
+  EXPECT_TRUE(response.tokens(0).special());
+  EXPECT_FALSE(response.tokens(1).special());
+  EXPECT_FALSE(response.tokens(2).special());
+}
+
+TEST_F(RpcServerTest, EstimateCountsTheTokensThatGoThroughTheModel) {
+  v1::SubmitAnalysisRequest request;
+  request.mutable_spec()->mutable_activation_statistics()->set_model(kModel);
+  request.mutable_input()->add_documents()->set_text("As");
+  request.mutable_input()->add_documents()->mutable_tokens()->mutable_ids()
+      ->Resize(100, 7);
+  v1::SubmitAnalysisResponse response;
+  grpc::ClientContext context;
+
+  const grpc::Status status =
+      analysis_->SubmitAnalysis(&context, request, &response);
+
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  // The text is BOS and two more.
+  EXPECT_EQ(response.estimated_cost().tokens(), 103);
+  EXPECT_EQ(response.job().estimated_cost().tokens(), 103);
+}
+
+TEST_F(RpcServerTest, EstimateOfAnAnalysisOfWeightsCountsNoTokens) {
+  v1::SubmitAnalysisRequest request;
+  request.set_validate_only(true);
+  request.mutable_spec()->mutable_expert_similarity()->set_model(kModel);
+  v1::SubmitAnalysisResponse response;
+  grpc::ClientContext context;
+
+  const grpc::Status status =
+      analysis_->SubmitAnalysis(&context, request, &response);
+
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(response.estimated_cost().tokens(), 0);
+  EXPECT_GT(response.estimated_cost().seconds(), 0);
+}
+
 TEST_F(RpcServerTest, SubmittedJobCanBeWatchedToItsEnd) {
   v1::SubmitAnalysisRequest request;
   request.mutable_spec()->mutable_expert_similarity()->set_model(kModel);
@@ -409,14 +459,41 @@ TEST_F(RpcServerTest, CancellingAnEndedJobIsNoError) {
   EXPECT_EQ(second.job().state(), first.job().state());
 }
 
+constexpr char kUnknownJob[] = "01890a5d-ac96-774b-bcce-b302099a8057";
+
 TEST_F(RpcServerTest, UnknownJobIsNotFound) {
-  v1::GetJobRequest request;
-  request.set_id("01890a5d-ac96-774b-bcce-b302099a8057");
-  v1::GetJobResponse response;
+  v1::GetJobRequest get;
+  get.set_id(kUnknownJob);
+  v1::GetJobResponse got;
+  grpc::ClientContext get_context;
+  v1::CancelJobRequest cancel;
+  cancel.set_id(kUnknownJob);
+  v1::CancelJobResponse cancelled;
+  grpc::ClientContext cancel_context;
+
+  const grpc::Status get_status = jobs_->GetJob(&get_context, get, &got);
+  const grpc::Status cancel_status =
+      jobs_->CancelJob(&cancel_context, cancel, &cancelled);
+
+  EXPECT_EQ(get_status.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(FieldOf(get_status), "id");
+  EXPECT_EQ(cancel_status.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(FieldOf(cancel_status), "id");
+}
+
+TEST_F(RpcServerTest, ResultOfAnUnknownJobIsNotFoundByItsOwnField) {
+  v1::ReadResultRequest request;
+  request.set_job_id(kUnknownJob);
+  v1::ReadResultResponse response;
   grpc::ClientContext context;
 
-  EXPECT_EQ(jobs_->GetJob(&context, request, &response).error_code(),
-            grpc::StatusCode::NOT_FOUND);
+  const auto reader =
+      v1::ResultService::NewStub(channel_)->ReadResult(&context, request);
+  EXPECT_FALSE(reader->Read(&response));
+  const grpc::Status status = reader->Finish();
+
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(FieldOf(status), "job_id");
 }
 
 TEST_F(RpcServerTest, StoppedServerIsUnavailable) {

@@ -132,18 +132,24 @@ class ServiceTest : public ::testing::Test {
 };
 
 TEST_F(ServiceTest, ListsTheModelsUnderTheRoot) {
-  const auto models = service_->ListModels();
-  ASSERT_TRUE(models.ok()) << models.status();
-  std::vector<std::string> names;
-  for (const ModelView& view : *models) {
-    names.push_back(view.name);
-  }
-  EXPECT_THAT(names,
+  const auto names = service_->ListModelNames();
+  ASSERT_TRUE(names.ok()) << names.status();
+  EXPECT_THAT(*names,
               ElementsAre("tiny-deepseek", "tiny-mistral", "tiny-mixtral"));
   const auto mixtral = service_->GetModel("tiny-mixtral");
   EXPECT_EQ(mixtral->num_experts, 8);
   EXPECT_EQ(mixtral->experts_per_token, 2);
   EXPECT_EQ(mixtral->state, "UNLOADED");
+}
+
+TEST_F(ServiceTest, AModelThatHasGoneIsLeftOutOfADescription) {
+  const auto models =
+      service_->DescribeModels({"tiny-mixtral", "gone", "tiny-deepseek"});
+
+  ASSERT_TRUE(models.ok()) << models.status();
+  ASSERT_EQ(models->size(), 2U);
+  EXPECT_EQ((*models)[0].name, "tiny-mixtral");
+  EXPECT_EQ((*models)[1].num_experts, 32);
 }
 
 TEST_F(ServiceTest, ATraceIsComputedOnceAndThenComesFromTheCache) {

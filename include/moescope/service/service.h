@@ -106,7 +106,11 @@ class Service {
   Service& operator=(const Service&) = delete;
 
   // --- Models. Errors: as ModelRegistry of the same names. -----------------
-  absl::StatusOr<std::vector<ModelView>> ListModels();
+  /// Of all models, rising; opens none.
+  absl::StatusOr<std::vector<std::string>> ListModelNames();
+  /// Those of `names` that are still there, in their order; opens no other.
+  absl::StatusOr<std::vector<ModelView>> DescribeModels(
+      const std::vector<std::string>& names);
   absl::StatusOr<ModelView> GetModel(absl::string_view name);
   /// A job that makes the model resident.
   /// Errors also: FAILED_PRECONDITION MODEL_TOO_LARGE, UNAVAILABLE DRAINING.

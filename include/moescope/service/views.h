@@ -36,6 +36,7 @@ struct ModelView {
   std::string routing_rule;  ///< In words.
   std::string dtype;
   std::int64_t weight_bytes = 0;
+  absl::Status forward_status;  ///< Why no tokens can be run through it.
   std::string tokenizer;  ///< In words; empty: none.
   absl::Status tokenizer_status;
   std::string identity;
@@ -57,11 +58,13 @@ struct EstimateView {
   std::vector<std::string> would_have_to_go;
 };
 
-/// A text as the model's tokenizer sees it.
-struct TokenizeView {
-  std::vector<std::int32_t> ids;
-  std::vector<std::string> pieces;  ///< One per id, fit for a terminal.
+struct TokenView {
+  std::int32_t id = 0;
+  std::string piece;  ///< Fit for a terminal.
+  bool special = false;  ///< Such as BOS.
 };
+/// A text as the model's tokenizer sees it.
+using TokenizeView = std::vector<TokenView>;
 
 /// Where queued work stands in its lane.
 struct QueuePlace {
@@ -85,6 +88,7 @@ struct ResultView {
 
 /// What a computation is expected to take.
 struct CostView {
+  std::int64_t tokens = 0;  ///< Through the model; 0: it reads weights only.
   std::int64_t bytes_read = 0;
   double flops = 0;
   std::int64_t memory_bytes = 0;
