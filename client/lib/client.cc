@@ -40,19 +40,29 @@ struct ResultStream {
   }
 };
 
+CallJobs NoJobs() {
+  CallJobs jobs;
+  jobs.known = true;
+  return jobs;
+}
+
 bool MayGoOn(const absl::Status& status, int losses) {
   return absl::IsUnavailable(status) && losses < kMaxLosses;
 }
 
 }  // namespace
 
-// One unary call: its service, its name, its request.
-#define MOESCOPE_UNARY(service, Method, request)                              \
+// One unary call: its service, its name, its request, its jobs.
+#define MOESCOPE_UNARY_WITH(service, Method, request, jobs)                   \
   connection_->Unary<v1::Method##Response>(                                   \
       [&](grpc::ClientContext* context, grpc::CompletionQueue* queue) {       \
         return connection_->service()->PrepareAsync##Method(context, request, \
                                                             queue);           \
-      })
+      },                                                                      \
+      jobs)
+// One that does no work which would outlive it.
+#define MOESCOPE_UNARY(service, Method, request) \
+  MOESCOPE_UNARY_WITH(service, Method, request, NoJobs())
 
 Client::Client(ClientOptions options)
     : connection_(std::make_unique<Connection>(std::move(options))) {}
@@ -152,13 +162,15 @@ absl::StatusOr<v1::Result> Client::TraceRouting(
 absl::StatusOr<v1::ComputeExpertSimilarityResponse>
 Client::ComputeExpertSimilarity(
     const v1::ComputeExpertSimilarityRequest& request) {
-  return MOESCOPE_UNARY(analyses, ComputeExpertSimilarity, request);
+  return MOESCOPE_UNARY_WITH(analyses, ComputeExpertSimilarity, request,
+                             CallJobs());
 }
 
 absl::StatusOr<v1::ComputeNeuronStatisticsResponse>
 Client::ComputeNeuronStatistics(
     const v1::ComputeNeuronStatisticsRequest& request) {
-  return MOESCOPE_UNARY(analyses, ComputeNeuronStatistics, request);
+  return MOESCOPE_UNARY_WITH(analyses, ComputeNeuronStatistics, request,
+                             CallJobs());
 }
 
 absl::StatusOr<v1::SubmitAnalysisResponse> Client::SubmitAnalysis(
@@ -215,7 +227,7 @@ absl::StatusOr<v1::Job> Client::WatchJob(
     const std::function<void(const v1::Job&)>& on_change) {
   v1::WatchJobRequest request;
   request.set_id(id);
-  CallJobs jobs{{id}, cancel_on_interrupt, false};
+  CallJobs jobs{{id}, true, cancel_on_interrupt, false};
   v1::Job last;
   for (int losses = 0;; ++losses) {
     request.set_after_sequence(last.sequence());
@@ -297,6 +309,7 @@ absl::StatusOr<v1::GetCacheStatsResponse> Client::GetCacheStats() {
 }
 
 #undef MOESCOPE_UNARY
+#undef MOESCOPE_UNARY_WITH
 
 bool HasEnded(v1::JobState state) {
   return state == v1::JOB_STATE_SUCCEEDED || state == v1::JOB_STATE_FAILED ||

@@ -103,9 +103,9 @@ bool Client::Connection::Wait(Call& call, void* tag, const CallJobs& jobs) {
 void Client::Connection::CancelOnInterrupt(Call& call, const CallJobs& jobs) {
   const absl::Time now = absl::Now();
   call.interrupted_at = std::min(call.interrupted_at, now);
-  const bool knows_jobs = !jobs.ids.empty() || !jobs.cancel_on_interrupt;
+  const bool may_learn = jobs.cancel_on_interrupt && !jobs.known;
   if (call.cancelled ||
-      (!knows_jobs && now - call.interrupted_at <= kJobIdWait)) {
+      (may_learn && now - call.interrupted_at <= kJobIdWait)) {
     return;
   }
   call.cancelled = true;

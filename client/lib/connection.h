@@ -22,8 +22,10 @@ namespace moescope::client {
 
 /// The jobs behind a call in progress.
 struct CallJobs {
-  /// Empty until the server has told them.
   std::vector<std::string> ids;
+  /// Whether the ids are known: given, or told by the server at the start of
+  /// its answer. A call without jobs has none, and knows it.
+  bool known = false;
   /// Whether an interruption cancels them.
   bool cancel_on_interrupt = true;
   /// Whether somebody is told how far they have come.
@@ -38,9 +40,8 @@ class Client::Connection {
 
   /// One request, one reply. `prepare(context, queue)` makes the call's reader.
   template <class Response, class Prepare>
-  absl::StatusOr<Response> Unary(const Prepare& prepare) {
+  absl::StatusOr<Response> Unary(const Prepare& prepare, CallJobs jobs) {
     Call call(*this);
-    CallJobs jobs;
     auto reader = prepare(&call.context, &call.queue);
     reader->StartCall();
     reader->ReadInitialMetadata(Tag(1));
@@ -48,6 +49,7 @@ class Client::Connection {
     grpc::Status status;
     bool ok = Wait(call, Tag(1), jobs);
     jobs.ids = JobIdsOf(call.context);
+    jobs.known = true;
     reader->Finish(&response, &status, Tag(2));
     ok = Wait(call, Tag(2), jobs) && ok;
     if (!status.ok()) {
@@ -71,6 +73,7 @@ class Client::Connection {
       if (auto ids = JobIdsOf(call.context); ok && !ids.empty()) {
         jobs.ids = std::move(ids);
       }
+      jobs.known = true;
     }
     absl::Status taken;
     while (ok && taken.ok()) {

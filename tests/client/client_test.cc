@@ -23,6 +23,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
 
 // A chunk in one slice: the count `value` under its name.
@@ -103,9 +104,17 @@ class FakeJobs final : public v1::JobService::Service {
     cancelled_.push_back(request->id());
     return grpc::Status::OK;
   }
+  // Never answers.
+  grpc::Status GetJob(grpc::ServerContext* context, const v1::GetJobRequest*,
+                      v1::GetJobResponse*) override {
+    return WaitUntilLeft(context);
+  }
   grpc::Status WatchJob(
-      grpc::ServerContext*, const v1::WatchJobRequest* request,
+      grpc::ServerContext* context, const v1::WatchJobRequest* request,
       grpc::ServerWriter<v1::WatchJobResponse>* writer) override {
+    if (request->id() == "quiet") {
+      return WaitUntilLeft(context);
+    }
     v1::WatchJobResponse response;
     const bool again = request->after_sequence() == 1;
     response.mutable_job()->set_sequence(again ? 2 : 1);
@@ -121,6 +130,13 @@ class FakeJobs final : public v1::JobService::Service {
   }
 
  private:
+  static grpc::Status WaitUntilLeft(grpc::ServerContext* context) {
+    while (!context->IsCancelled()) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return grpc::Status::CANCELLED;
+  }
+
   Mutex mutex_;
   std::vector<std::string> cancelled_ ABSL_GUARDED_BY(mutex_);
 };
@@ -186,6 +202,33 @@ TEST_F(ClientTest, AnInterruptionCancelsBothJobsOfAUnaryCall) {
 
   EXPECT_EQ(response.status().code(), absl::StatusCode::kCancelled);
   EXPECT_THAT(jobs_.cancelled(), UnorderedElementsAre("job-1", "job-2"));
+}
+
+// Looks that an interrupted call takes; one that waits for the id of a job
+// takes 200 of them.
+constexpr int kFewLooks = 100;
+
+TEST_F(ClientTest, AnInterruptedWatchEndsAtOnceAndLeavesTheJobAlone) {
+  int looks = 0;
+  options_.interrupted = [&looks] { return ++looks > 0; };
+  Client client(options_);
+
+  const auto job = client.WatchJob("quiet", false, [](const v1::Job&) {});
+
+  EXPECT_EQ(job.status().code(), absl::StatusCode::kCancelled);
+  EXPECT_LT(looks, kFewLooks);
+  EXPECT_THAT(jobs_.cancelled(), IsEmpty());
+}
+
+TEST_F(ClientTest, AnInterruptedCallWithoutAJobEndsAtOnce) {
+  int looks = 0;
+  options_.interrupted = [&looks] { return ++looks > 0; };
+  Client client(options_);
+
+  const auto job = client.GetJob("quiet");
+
+  EXPECT_EQ(job.status().code(), absl::StatusCode::kCancelled);
+  EXPECT_LT(looks, kFewLooks);
 }
 
 TEST_F(ClientTest, WatchesOnAfterALostStream) {
