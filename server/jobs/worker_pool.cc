@@ -209,7 +209,9 @@ struct WorkerPool::State {
     }
     const auto result = executor.Execute(execution, *control);
     control->Flush();
-    End(*control, result);
+    if (End(*control, result)) {
+      executor.Forget(execution);
+    }
     {
       const MutexLock lock(mutex);
       running.erase(std::find(running.begin(), running.end(), control));
@@ -217,7 +219,8 @@ struct WorkerPool::State {
     idle.NotifyAll();
   }
 
-  void End(RunningExecution& control,
+  // Whether the execution has ended for good.
+  bool End(RunningExecution& control,
            const absl::StatusOr<std::optional<ResultRow>>& result) {
     const std::string reason =
         GetErrorDetails(control.token().status()).reason;
@@ -237,7 +240,9 @@ struct WorkerPool::State {
       // The lease runs out and the work is taken up again.
       Log(LogLevel::kWarning, "execution_not_ended",
           {{"execution", control.id()}, {"error", ended.ToString()}});
+      return false;
     }
+    return result.ok() || reason != "DRAINING";
   }
 
   static absl::Status Draining() {

@@ -191,6 +191,9 @@ absl::StatusOr<std::optional<SavedState>> ResultStore::LoadState(
     }
     const absl::StatusOr<std::string> bytes =
         ReadFile(file.path, kMaxStateBytes);
+    if (absl::IsNotFound(bytes.status())) {
+      continue;  // Discarded since it was listed.
+    }
     MOESCOPE_RETURN_IF_ERROR(
         internal::WithoutPath(bytes.status(), "read state"));
     absl::StatusOr<SavedState> state =

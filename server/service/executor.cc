@@ -133,6 +133,20 @@ class AnalysisExecutor final : public Executor {
         MakeRow(execution, spec, models.checkpoints, extent, started));
   }
 
+  void Forget(const ExecutionRecord& execution) override {
+    if (execution.analysis == kLoadModelJob ||
+        execution.analysis == kVerifyModelJob) {
+      return;  // They keep nothing.
+    }
+    const absl::Status status =
+        state_.results->DiscardRunning(execution.key, execution.fence);
+    if (!status.ok()) {
+      // The maintenance finds what was left.
+      Log(LogLevel::kWarning, "leftovers_not_removed",
+          {{"execution", execution.id}, {"error", status.ToString()}});
+    }
+  }
+
  private:
   // Errors: MODEL_CHANGED when the files are not those that the key stands for:
   // no answer is filed under the key of another.

@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,6 +17,9 @@
 
 namespace moescope {
 namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 
 constexpr absl::Duration kBound = absl::Seconds(30);
 
@@ -45,6 +49,14 @@ class PuppetExecutor final : public Executor {
     result.key = execution.key;
     return std::make_optional(result);
   }
+  void Forget(const ExecutionRecord& execution) override {
+    const MutexLock lock(mutex_);
+    forgotten_.push_back(execution.key);
+  }
+  std::vector<std::string> forgotten() {
+    const MutexLock lock(mutex_);
+    return forgotten_;
+  }
   // What else happens when work starts; set before the pool starts.
   void OnStart(std::function<void(const RunContext&)> on_start) {
     on_start_ = std::move(on_start);
@@ -68,6 +80,7 @@ class PuppetExecutor final : public Executor {
   CondVar changed_;
   int started_ ABSL_GUARDED_BY(mutex_) = 0;
   bool released_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<std::string> forgotten_ ABSL_GUARDED_BY(mutex_);
   std::function<void(const RunContext&)> on_start_;
 };
 
@@ -134,6 +147,8 @@ TEST_F(WorkerPoolTest, FinishesWhatWasSubmitted) {
   EXPECT_EQ(WaitForState(id, JobState::kSucceeded), JobState::kSucceeded);
   EXPECT_EQ(Job(id).result_key, "k1");
   EXPECT_EQ(Job(id).progress.stage, "work");
+  EXPECT_TRUE(WaitForIdle());
+  EXPECT_THAT(executor_.forgotten(), ElementsAre("k1"));
 }
 
 TEST_F(WorkerPoolTest, CancelReachesTheWorkerWithoutWaitingForAHeartbeat) {
@@ -159,6 +174,7 @@ TEST_F(WorkerPoolTest, DrainHandsRunningWorkBackToTheQueue) {
   EXPECT_EQ(pool_->running(), 0);
   EXPECT_EQ(Job(id).state, JobState::kQueued);
   EXPECT_EQ(store_->GetExecution(Job(id).execution_id)->attempt, 0);
+  EXPECT_THAT(executor_.forgotten(), IsEmpty());
 }
 
 TEST_F(WorkerPoolTest, DrainLetsWorkEndWithinItsGrace) {

@@ -43,6 +43,9 @@ class Executor {
   /// its status, soon.
   virtual absl::StatusOr<std::optional<ResultRow>> Execute(
       const ExecutionRecord& execution, ExecutionControl& control) = 0;
+  /// The end of `execution`, good or bad, is recorded: nobody will go on with
+  /// it, and what was kept for that may go.
+  virtual void Forget(const ExecutionRecord& execution) = 0;
 };
 
 struct WorkerPoolOptions {
