@@ -13,6 +13,8 @@ bool Has(const std::vector<std::string>& words, const std::string& word) {
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
+}  // namespace
+
 bool Serves(const ClaimRequest& request, const ExecutionRecord& execution) {
   const bool fits_class =
       request.numerics_classes.empty() || execution.numerics_class.empty() ||
@@ -24,10 +26,8 @@ bool Serves(const ClaimRequest& request, const ExecutionRecord& execution) {
                     return served.analysis == execution.analysis &&
                            served.version == execution.analysis_version;
                   });
-  return Has(request.lanes, execution.lane) && fits_class && fits_analysis;
+  return fits_class && fits_analysis;
 }
-
-}  // namespace
 
 absl::StatusOr<ExecutionRecord> SqliteJobStore::LoadOwned(absl::string_view id,
                                                           std::int64_t fence) {
@@ -124,7 +124,7 @@ absl::StatusOr<std::optional<std::string>> SqliteJobStore::Choose(
       candidate.numerics_class = query.Text(6);
       candidate.analysis = query.Text(7);
       candidate.analysis_version = query.Int(8);
-      if (Serves(request, candidate)) {
+      if (Has(request.lanes, candidate.lane) && Serves(request, candidate)) {
         snapshot.queued.push_back({query.Text(0), query.Text(1),
                                    static_cast<Priority>(query.Int(2)),
                                    query.Time(3), query.Text(4)});

@@ -38,6 +38,9 @@ namespace moescope::internal {
   "EXISTS (SELECT 1 FROM jobs WHERE jobs.execution_id =" \
   " executions.id AND jobs.state IN (1, 2))"
 
+/// Whether class and version of `execution` are among those of `request`.
+bool Serves(const ClaimRequest& request, const ExecutionRecord& execution);
+
 JobRecord ReadJob(const Statement& row);
 ExecutionRecord ReadExecution(const Statement& row);
 
@@ -83,6 +86,10 @@ class SqliteJobStore final : public JobStore {
                        absl::Time now) override;
   absl::StatusOr<std::int64_t> RequeueOwnedByOthers(absl::string_view owner,
                                                     absl::Time now) override;
+  absl::StatusOr<std::vector<std::string>> ListUnserved(
+      const ClaimRequest& request) override;
+  absl::Status Rekey(absl::string_view execution_id, const Rekeyed& rekeyed,
+                     absl::Time now) override;
   absl::StatusOr<std::vector<std::string>> ListUnwanted(
       absl::string_view owner) override;
   absl::StatusOr<ResultRow> GetResult(absl::string_view key) override;
@@ -157,6 +164,9 @@ class SqliteJobStore final : public JobStore {
                                absl::string_view id, absl::Time now);
   absl::StatusOr<JobRecord> LoadJob(absl::string_view job_id);
   absl::StatusOr<ExecutionRecord> LoadExecution(absl::string_view id);
+  // Another live execution of `key` that any job may share.
+  absl::StatusOr<std::optional<ExecutionRecord>> FindOtherShared(
+      absl::string_view key, absl::string_view execution_id);
   // The execution, which must be running under `fence`.
   absl::StatusOr<ExecutionRecord> LoadOwned(absl::string_view id,
                                             std::int64_t fence);

@@ -161,6 +161,13 @@ std::vector<std::string> ModelIdentities(const Service::State& state,
 std::vector<std::string> PossibleKeys(const Service::State& state,
                                       const spec::AnalysisSpec& spec,
                                       const Checkpoints& checkpoints) {
+  return PossibleKeys(state, spec, checkpoints, state.numerics_class);
+}
+
+std::vector<std::string> PossibleKeys(const Service::State& state,
+                                      const spec::AnalysisSpec& spec,
+                                      const Checkpoints& checkpoints,
+                                      const std::string& numerics_class) {
   std::vector<std::vector<std::string>> combinations(1);
   const std::vector<std::string> best = ModelIdentities(state, checkpoints);
   for (std::size_t i = 0; i < checkpoints.size(); ++i) {
@@ -178,7 +185,7 @@ std::vector<std::string> PossibleKeys(const Service::State& state,
   }
   std::vector<std::string> keys;
   for (const std::vector<std::string>& identities : combinations) {
-    keys.push_back(ComputeKey(spec, identities, state.numerics_class));
+    keys.push_back(ComputeKey(spec, identities, numerics_class));
   }
   return keys;
 }

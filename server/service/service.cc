@@ -95,6 +95,15 @@ absl::Status StartWorkers(Service::State& state) {
   if (requeued > 0) {
     Log(LogLevel::kInfo, "jobs_recovered", {{"executions", requeued}});
   }
+  ClaimRequest own;
+  own.lanes = {std::string(kComputeLane), std::string(kLoadLane)};
+  own.numerics_classes = options.numerics_classes;
+  own.analyses = options.analyses;
+  MOESCOPE_ASSIGN_OR_RETURN(const std::int64_t taken_over,
+                            TakeOverQueue(state, own));
+  if (taken_over > 0) {
+    Log(LogLevel::kInfo, "jobs_rekeyed", {{"executions", taken_over}});
+  }
   state.executor = MakeExecutor(state);
   state.workers = std::make_unique<WorkerPool>(
       std::move(options), *state.store, *state.executor, state.notifier,

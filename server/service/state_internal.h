@@ -125,12 +125,23 @@ std::vector<std::string> ModelIdentities(const Service::State& state,
 std::vector<std::string> PossibleKeys(const Service::State& state,
                                       const spec::AnalysisSpec& spec,
                                       const Checkpoints& checkpoints);
+/// The same, in the same order, for an answer of another numerics class.
+std::vector<std::string> PossibleKeys(const Service::State& state,
+                                      const spec::AnalysisSpec& spec,
+                                      const Checkpoints& checkpoints,
+                                      const std::string& numerics_class);
 
 /// A key of its own for an answer that nobody else is to find; still tells
 /// which question it belongs to.
 std::string BypassKey(absl::string_view key);
 /// Whether `key` is `of`, or a BypassKey of it.
 bool IsKeyOf(absl::string_view key, absl::string_view of);
+
+/// Makes queued work that `own` does not serve, left by another version of the
+/// program or on another processor, this server's own: it gets the key of what
+/// is computed here and starts anew. Returns how much there was.
+absl::StatusOr<std::int64_t> TakeOverQueue(Service::State& state,
+                                           const ClaimRequest& own);
 
 /// UNAVAILABLE DRAINING when the server takes no work any more.
 absl::Status RefuseWhileDraining(const Service::State& state);

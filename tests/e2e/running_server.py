@@ -14,7 +14,7 @@ STOP_SECONDS = 60
 class RunningServer:
     """A server on free ports with a data folder of its own."""
 
-    def __init__(self, program, model_root, *flags):
+    def __init__(self, program, model_root, *flags, environment=None):
         self.folder = tempfile.mkdtemp(prefix="moescope-e2e-")
         self.data_dir = os.path.join(self.folder, "data")
         self.port_file = os.path.join(self.folder, "ports.json")
@@ -25,6 +25,8 @@ class RunningServer:
             "--data_dir=" + self.data_dir, "--listen=127.0.0.1:0",
             "--metrics_listen=127.0.0.1:0", "--device=cpu",
             "--port_file=" + self.port_file, *flags]
+        # Beside the tester's own; may be changed before another launch.
+        self.environment = environment or {}
         self.launch()
 
     def launch(self):
@@ -34,6 +36,7 @@ class RunningServer:
         # The server is to choose for itself, whatever the tester's choice is.
         environment = {name: value for name, value in os.environ.items()
                        if name != "OPENBLAS_CORETYPE"}
+        environment.update(self.environment)
         self.launched = time.monotonic()
         with open(self.log_path, "ab") as log, open(self.out_path, "wb") as out:
             self.process = subprocess.Popen(self.command, stdout=out,

@@ -238,6 +238,22 @@ TEST_F(ServiceTest, WorkOfALostProcessIsCountedOnceAsRecovered) {
               HasSubstr("moescope_jobs_recovered_total 1\n"));
 }
 
+TEST_F(ServiceTest, NothingIsLeftOfAFinishedRunButItsResult) {
+  const auto submitted = service_->Submit(Activations(4096));
+  ASSERT_TRUE(submitted.ok()) << submitted.status();
+  const JobRecord job = WaitUntilFinished(submitted->job.id);
+  ASSERT_EQ(job.state, JobState::kSucceeded) << job.error;
+
+  // States of blocks are removed right after the end is recorded.
+  const std::string running = folder_ + "/results/running";
+  const absl::Time bound = absl::Now() + absl::Seconds(30);
+  while (!std::filesystem::is_empty(running) && absl::Now() < bound) {
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(running));
+  EXPECT_FALSE(std::filesystem::is_empty(folder_ + "/results/sealed"));
+}
+
 TEST_F(ServiceTest, ACancelledJobEndsCancelled) {
   const auto submitted = service_->Submit(Activations(32'768));
   ASSERT_TRUE(submitted.ok()) << submitted.status();

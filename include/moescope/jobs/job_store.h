@@ -96,6 +96,13 @@ struct ClaimRequest {
   absl::Time lease_until;
 };
 
+/// What a queued execution becomes when it is worked on elsewhere than meant.
+struct Rekeyed {
+  std::string key;
+  std::string numerics_class;
+  std::int64_t analysis_version = 0;
+};
+
 struct SweepReport {
   std::int64_t deadlines_passed = 0;
   std::int64_t callers_gone = 0;
@@ -227,6 +234,16 @@ class JobStore {
   /// Returns how many executions went back to the queue.
   virtual absl::StatusOr<std::int64_t> RequeueOwnedByOthers(
       absl::string_view owner, absl::Time now) = 0;
+  /// Queued executions in the lanes of `request` that Claim never gives it:
+  /// they are of another numerics class or of another version of an analysis.
+  virtual absl::StatusOr<std::vector<std::string>> ListUnserved(
+      const ClaimRequest& request) = 0;
+  /// Gives a queued execution and its live jobs another key; it starts anew,
+  /// nothing that it has committed counts any more. Where work under that key
+  /// is shared and under way, its jobs join that instead. Errors: NOT_FOUND;
+  /// FAILED_PRECONDITION NOT_QUEUED.
+  virtual absl::Status Rekey(absl::string_view execution_id,
+                             const Rekeyed& rekeyed, absl::Time now) = 0;
   /// Running executions of `owner` that no live job refers to.
   virtual absl::StatusOr<std::vector<std::string>> ListUnwanted(
       absl::string_view owner) = 0;
