@@ -70,7 +70,8 @@ class AgainstServer(unittest.TestCase):
             "experts_per_token": "4", "shared_experts": "2", "width": "128",
             "expert_width": "64", "shared_width": "128", "dense_width": "384",
             "vocab_size": "2048", "max_positions": "1024",
-            "routing": "softmax over 32, top-4", "dtype": "BF16",
+            "routing": "softmax over 32, top-4, not renormalised",
+            "dtype": "BF16",
             "tokenizer_error": "", "device": "", "resident_bytes": "0",
             "users": 0, "forward_pass": True, "forward_error": ""})
         self.assertIn("2048 entries", tokenizer)
