@@ -162,9 +162,9 @@ TEST(NeuronComponentsTest, AgreeWithASvdForColumns) {
 }
 
 TEST(NeuronComponentsTest, AgreeWithASvdByKrylovSubspaces) {
-  Matrices matrices(1, 700, 300, ElementType::kBFloat16);
+  Matrices matrices(1, 1100, 520, ElementType::kBFloat16);
   matrices.FillRandom(3);
-  const Slow slow = SlowComponents(Points(matrices, 300, true));
+  const Slow slow = SlowComponents(Points(matrices, 520, true));
 
   const NeuronComponents found =
       Neurons(matrices.views(), NeuronAxis::kRows, 2);

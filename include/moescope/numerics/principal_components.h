@@ -60,7 +60,7 @@ struct NeuronComponents {
 /// in fp32 over 512 neurons;
 /// standardised after the products, or (where a mean exceeds 8 deviations)
 /// before them in a second reading. Eigenvectors in fp64, with a residual of at
-/// most 1e-8 λ_1: full decomposition up to D = 256, beyond it block Krylov
+/// most 1e-8 λ_1: full decomposition up to D = 480, beyond it block Krylov
 /// subspaces with restarts, and the full one if these don't converge. A
 /// non-finite weight makes everything NaN and is counted.
 /// Cost: n D² multiplications; 8 D² bytes, and 4 · 2048 D for the panel.
