@@ -1,7 +1,5 @@
 #include "moescope/app/config.h"
 
-#include <unistd.h>
-
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -17,6 +15,7 @@
 
 #include "moescope/base/byte_size.h"
 #include "moescope/base/error.h"
+#include "moescope/base/memory_limit.h"
 #include "moescope/base/status_macros.h"
 #include "server/app/version_internal.h"
 
@@ -38,11 +37,6 @@ absl::Status WrongFlag(absl::string_view flag, absl::string_view value,
                        absl::string_view allowed) {
   return InvalidField(absl::StrCat("--", flag),
                       absl::StrCat("\"", value, "\" is not ", allowed));
-}
-
-std::int64_t PhysicalMemory() {
-  return static_cast<std::int64_t>(::sysconf(_SC_PHYS_PAGES)) *
-         static_cast<std::int64_t>(::sysconf(_SC_PAGE_SIZE));
 }
 
 absl::Status CheckDevice(const std::string& device) {
@@ -82,7 +76,7 @@ absl::Status ReadBudget(const RawFlags& raw, ServiceOptions& options) {
     return WrongFlag("memory_budget", raw.memory_budget,
                      "a number of bytes; a share is of the CPU's memory");
   }
-  const auto bytes = ParseMemoryBudget(raw.memory_budget, PhysicalMemory());
+  const auto bytes = ParseMemoryBudget(raw.memory_budget, MemoryLimitBytes());
   if (!bytes.ok()) {
     return WrongFlag("memory_budget", raw.memory_budget,
                      "a size above 0 (BYTES, 4GiB) or a share (1% to 100%)");

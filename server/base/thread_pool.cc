@@ -8,6 +8,7 @@
 
 #include "absl/base/thread_annotations.h"
 
+#include "moescope/base/catch_exceptions.h"
 #include "moescope/base/mutex.h"
 
 namespace moescope {
@@ -39,7 +40,7 @@ struct ThreadPool::State {
     const std::int64_t index = loop.next++;
     ++loop.running;
     mutex.Unlock();
-    absl::Status status = (*loop.body)(index);
+    absl::Status status = CatchExceptions([&] { return (*loop.body)(index); });
     mutex.Lock();
     --loop.running;
     if (!status.ok() && (loop.status.ok() || index < loop.failed_index)) {

@@ -1,11 +1,13 @@
 #include "moescope/jobs/worker_pool.h"
 
 #include <algorithm>
+#include <optional>
 #include <thread>
 #include <utility>
 
 #include "absl/time/clock.h"
 
+#include "moescope/base/catch_exceptions.h"
 #include "moescope/base/error.h"
 #include "moescope/base/log.h"
 #include "moescope/base/mutex.h"
@@ -207,7 +209,14 @@ struct WorkerPool::State {
         control->token().Cancel(Draining());
       }
     }
-    const auto result = executor.Execute(execution, *control);
+    absl::StatusOr<std::optional<ResultRow>> result = std::nullopt;
+    const absl::Status thrown = CatchExceptions([&] {
+      result = executor.Execute(execution, *control);
+      return absl::OkStatus();
+    });
+    if (!thrown.ok()) {
+      result = thrown;
+    }
     control->Flush();
     if (End(*control, result)) {
       executor.Forget(execution);

@@ -45,7 +45,7 @@ std::string NumericsClass(const std::string& device) {
   }
   return absl::StrCat(
       "fp32 ", place.is_cpu() ? "cpu" : "cuda", " simd=", InstructionSet(),
-      " kernels=", numerics::KernelInstructionSet(),
+      " kernels=", numerics::KernelClass(),
       " neurons=", numerics::NeuronProductType(), " blas=", library,
       " torch=", TORCH_VERSION, " tile=", shape.tile_rows, "x", shape.slice,
       "x", shape.query_rows, " forward=", kForwardVersion);

@@ -30,6 +30,9 @@ HWY_EXPORT(CompiledTarget);
 
 constexpr char kNativeBFloat16[] = "avx512_bf16";
 
+// Raised whenever the arithmetic of this layer changes in its last bits.
+constexpr int kKernelVersion = 1;
+
 // Cleared by a test that forces a plainer set. Relaxed is enough: the contract
 // forbids a change while kernels run.
 std::atomic<bool> native_bfloat16_allowed{true};
@@ -64,6 +67,10 @@ std::string KernelInstructionSet() {
   return internal::UseNativeBFloat16()
              ? kNativeBFloat16
              : TargetName(HWY_DYNAMIC_DISPATCH(CompiledTarget)());
+}
+
+std::string KernelClass() {
+  return absl::StrCat(KernelInstructionSet(), "/", kKernelVersion);
 }
 
 std::vector<std::string> AvailableInstructionSets() {

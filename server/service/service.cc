@@ -17,6 +17,7 @@
 #include "moescope/base/error.h"
 #include "moescope/base/file.h"
 #include "moescope/base/log.h"
+#include "moescope/base/memory_limit.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/base/uuid.h"
 #include "moescope/jobs/sqlite_job_store.h"
@@ -25,11 +26,6 @@
 
 namespace moescope {
 namespace {
-
-std::int64_t PhysicalMemoryBytes() {
-  return static_cast<std::int64_t>(::sysconf(_SC_PHYS_PAGES)) *
-         ::sysconf(_SC_PAGESIZE);
-}
 
 absl::Status OpenStores(Service::State& state) {
   const ServiceOptions& options = state.options;
@@ -57,7 +53,7 @@ absl::Status OpenRegistry(Service::State& state) {
   // Four fifths: the rest is for the system and the page cache.
   state.memory_budget_bytes = options.memory_budget_bytes > 0
                                   ? options.memory_budget_bytes
-                                  : PhysicalMemoryBytes() / 5 * 4;
+                                  : MemoryLimitBytes() / 5 * 4;
   ModelRegistry::Options registry;
   registry.device = state.device;
   registry.memory_budget_bytes = state.memory_budget_bytes;

@@ -23,6 +23,7 @@ namespace {
 constexpr std::int64_t kMinBlockTokens = 64;
 constexpr std::int64_t kMaxBlockTokens = std::int64_t{1} << 20;
 constexpr std::size_t kMaxThresholds = 16;
+constexpr std::size_t kMaxQuantiles = 1024;
 constexpr std::int64_t kMaxTopTokens = 64;
 constexpr std::int64_t kMaxNullDraws = 1000;
 constexpr double kMaxHistogramEdges = 4097;
@@ -263,6 +264,11 @@ absl::Status NormaliseParticipants(const ModelFacts& model,
 }
 
 absl::Status CheckQuantiles(std::vector<double>& quantiles) {
+  if (quantiles.size() > kMaxQuantiles) {
+    return InvalidField("spec.quantiles",
+                        absl::StrCat(quantiles.size(), " values; at most ",
+                                     kMaxQuantiles, " are allowed"));
+  }
   for (const double q : quantiles) {
     if (!(q >= 0.0 && q <= 1.0)) {
       return InvalidField("spec.quantiles",
@@ -404,6 +410,11 @@ absl::Status NormalisePairs(std::int64_t count,
   if (pairs.size() % 2 != 0) {
     return InvalidField(kField, absl::StrCat(pairs.size(),
                                              " numbers do not make pairs"));
+  }
+  if (static_cast<std::int64_t>(pairs.size()) / 2 > count * count) {
+    return InvalidField(kField, absl::StrCat(pairs.size() / 2, " pairs of ",
+                                             count, " participants; at most ",
+                                             count * count, " are allowed"));
   }
   for (const std::int64_t place : pairs) {
     if (place < 0 || place >= count) {

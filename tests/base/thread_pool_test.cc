@@ -3,13 +3,17 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <new>
 #include <numeric>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+
+#include "moescope/base/error.h"
 
 namespace moescope {
 namespace {
@@ -55,6 +59,23 @@ TEST(ThreadPoolTest, LoopsInsideLoopsFinish) {
   });
   EXPECT_TRUE(status.ok());
   EXPECT_EQ(total.load(), 64);
+}
+
+TEST(ThreadPoolTest, ExceptionsBecomeTheStatus) {
+  ThreadPool pool(2);
+  const absl::Status memory = pool.ParallelFor(
+      4, [](std::int64_t) -> absl::Status { throw std::bad_alloc(); });
+  EXPECT_EQ(memory.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(GetErrorDetails(memory).reason, "OUT_OF_MEMORY");
+
+  const absl::Status other = pool.ParallelFor(4, [](std::int64_t i) {
+    if (i == 2) {
+      throw std::runtime_error("beyond the table");
+    }
+    return absl::OkStatus();
+  });
+  EXPECT_EQ(other.code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(other.message(), "exception: beyond the table");
 }
 
 TEST(ThreadPoolTest, SeveralCallersShareIt) {

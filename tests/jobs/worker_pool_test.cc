@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <functional>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -149,6 +150,16 @@ TEST_F(WorkerPoolTest, FinishesWhatWasSubmitted) {
   EXPECT_EQ(Job(id).progress.stage, "work");
   EXPECT_TRUE(WaitForIdle());
   EXPECT_THAT(executor_.forgotten(), ElementsAre("k1"));
+}
+
+TEST_F(WorkerPoolTest, AnExceptionFailsTheJobAndNotTheServer) {
+  executor_.OnStart([](const RunContext&) { throw std::bad_alloc(); });
+  pool_->Start();
+
+  const std::string id = Submit("k1");
+
+  EXPECT_EQ(WaitForState(id, JobState::kFailed), JobState::kFailed);
+  EXPECT_EQ(Job(id).error.code(), absl::StatusCode::kResourceExhausted);
 }
 
 TEST_F(WorkerPoolTest, CancelReachesTheWorkerWithoutWaitingForAHeartbeat) {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstring>
 #include <memory>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "tests/model/forward_testing.h"
 
 #include "moescope/base/error.h"
+#include "moescope/numerics/instruction_set.h"
 
 namespace moescope::model {
 namespace {
@@ -257,6 +259,19 @@ TEST(NumericsClassTest, NamesTheFixedShapesAndTheLibraries) {
   EXPECT_THAT(name, HasSubstr(" blas="));
   EXPECT_THAT(name, HasSubstr(" kernels="));
   EXPECT_THAT(name, HasSubstr(" neurons="));
+}
+
+TEST(NumericsClassTest, DiffersWithTheInstructionSetOfTheKernels) {
+  std::set<std::string> classes;
+  const std::vector<std::string> sets = numerics::AvailableInstructionSets();
+  for (const std::string& name : sets) {
+    ASSERT_TRUE(numerics::ForceInstructionSetForTest(name).ok());
+    classes.insert(NumericsClass("cpu"));
+    EXPECT_THAT(NumericsClass("cpu"), HasSubstr(" kernels=" + name + "/"));
+  }
+  ASSERT_TRUE(numerics::ForceInstructionSetForTest("").ok());
+
+  EXPECT_EQ(classes.size(), sets.size());
 }
 
 }  // namespace

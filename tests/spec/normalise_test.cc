@@ -243,6 +243,12 @@ TEST(NormaliseMatchingTest, TakesAllPairsWhenNoneIsNamed) {
   EXPECT_THAT(spec.pairs, ElementsAre(0, 1, 0, 2, 1, 2));
 }
 
+TEST(NormaliseNeuronWeightsTest, RefusesMoreQuantilesThanOneTableHolds) {
+  NeuronWeightStatisticsSpec spec;
+  spec.quantiles.assign(1025, 0.5);
+  EXPECT_EQ(FieldOf(Normalised(spec)), "spec.quantiles");
+}
+
 TEST(NormaliseMatchingTest, RefusesWhatMakesNoPairsOfParticipants) {
   NeuronMatchingSpec alone;
   alone.participants = {"1"};
@@ -251,6 +257,10 @@ TEST(NormaliseMatchingTest, RefusesWhatMakesNoPairsOfParticipants) {
   NeuronMatchingSpec odd;
   odd.pairs = {0, 1, 2};
   EXPECT_EQ(FieldOf(Normalised(odd)), "spec.pairs");
+
+  NeuronMatchingSpec repeated;
+  repeated.pairs.assign(20, 1);
+  EXPECT_EQ(FieldOf(Normalised(repeated)), "spec.pairs");
 
   NeuronMatchingSpec beyond;
   beyond.pairs = {0, 3};

@@ -15,6 +15,11 @@ namespace moescope::numerics {
 /// Chosen once from the processor. Threads: safe.
 std::string KernelInstructionSet();
 
+/// What the bits of this layer's results depend on, as part of the numerics
+/// class: "avx512_bf16/1", the instruction set and the version of the kernels,
+/// which is raised whenever a change of them can change a last bit.
+std::string KernelClass();
+
 /// Every set that this program holds and this processor runs, best first.
 std::vector<std::string> AvailableInstructionSets();
 
