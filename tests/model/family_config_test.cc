@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/str_cat.h"
 #include "moescope/model/config.h"
 #include "tests/model/scratch_folder.h"
 
@@ -110,6 +111,44 @@ TEST(FamilyConfigTest, GptOssWindowsAlternateByDefault) {
   EXPECT_EQ(config->swiglu_alpha, 1.702);
 }
 
+std::string RopeOf(const absl::StatusOr<ModelConfig>& config) {
+  if (!config.ok()) return config.status().ToString();
+  const RopeConfig& rope = config->rope;
+  return absl::StrCat(rope.kind, " ", rope.theta, " ", rope.factor, " ",
+                      rope.original_positions, " ", rope.beta_fast, " ",
+                      rope.beta_slow, rope.truncate ? " whole " : " real ",
+                      rope.attention_factor);
+}
+
+// 1.34657 is 0.1 ln 32 + 1.
+TEST(FamilyConfigTest, GptOssRotatesAsReleasedUnlessToldOtherwise) {
+  const std::string released = "yarn 1000 32 4096 32 1 real 1.34657";
+  json nulls = json::parse(Testdata("fixtures/gpt_oss/config.json"));
+  nulls["rope_scaling"] = nullptr;
+  nulls["rope_parameters"] = nullptr;
+
+  EXPECT_EQ(RopeOf(ParsePatched("gpt_oss", R"({"rope_scaling": null})")),
+            released);
+  EXPECT_EQ(RopeOf(ParseConfig(nulls.dump())), released);
+  EXPECT_EQ(RopeOf(ParsePatched("gpt_oss", R"({"rope_scaling": null,
+                                               "rope_theta": null})")),
+            "yarn 150000 32 4096 32 1 real 1.34657");
+}
+
+TEST(FamilyConfigTest, GptOssRotatesPlainlyWhereTheConfigSaysSo) {
+  const auto old_form = ParsePatched(
+      "gpt_oss", R"({"rope_scaling": {"rope_type": "default"}})");
+  const auto new_form = ParsePatched(
+      "gpt_oss", R"({"rope_scaling": null, "rope_theta": null,
+          "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"}})");
+
+  ASSERT_TRUE(old_form.ok()) << old_form.status();
+  ASSERT_TRUE(new_form.ok()) << new_form.status();
+  EXPECT_EQ(old_form->rope.kind, "default");
+  EXPECT_EQ(new_form->rope.kind, "default");
+  EXPECT_EQ(new_form->rope.theta, 1000.0);
+}
+
 TEST(FamilyConfigTest, PhimoePicksTwoWhateverTheConfigSays) {
   const auto config = ParsePatched("phimoe", R"({"num_experts_per_tok": 4})");
 
@@ -137,6 +176,21 @@ TEST(FamilyConfigTest, GrokIsKnownByItsArchitecture) {
   EXPECT_EQ(config->attention.score_cap, 30.0);
   EXPECT_EQ(other.status().code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(Message(other), HasSubstr("GPT2LMHeadModel"));
+}
+
+// The keys that keyfan's configuration_grok.py has and hpcai-tech's has not.
+TEST(FamilyConfigTest, ReadsTheOtherConfigOfGrok) {
+  const auto config = ParsePatched(
+      "grok1", R"({"model_type": "grok", "architectures": ["GrokForCausalLM"],
+          "num_experts": null, "num_local_experts": 8, "hidden_act": "gelu",
+          "max_attn_value": null, "rope_theta": 10000.0})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->family, "grok1");
+  EXPECT_EQ(config->num_experts, 8);
+  EXPECT_EQ(config->activation, Activation::kGelu);
+  EXPECT_EQ(config->attention.score_cap, 30.0);
+  EXPECT_TRUE(config->tied_embeddings);
 }
 
 }  // namespace

@@ -98,9 +98,13 @@ absl::Status BindQueryKeyNorms(const TensorBinder& binder,
   return absl::OkStatus();
 }
 
-absl::Status BindAttention(const TensorBinder& binder, const std::string& prefix,
+absl::Status BindAttention(const TensorBinder& binder, const std::string& layer,
                            AttentionTensors& attention) {
   const ModelConfig& config = binder.config();
+  if (config.attention.kind == AttentionKind::kMixture) {
+    return BindMixtureAttention(binder, layer + "self_attention.", attention);
+  }
+  const std::string prefix = layer + "self_attn.";
   if (config.attention.kind == AttentionKind::kLatent) {
     return BindLatentAttention(binder, prefix, attention);
   }
@@ -123,21 +127,6 @@ absl::Status BindAttention(const TensorBinder& binder, const std::string& prefix
         attention.sinks, binder.Require(prefix + "sinks", {config.num_heads}));
   }
   return BindQueryKeyNorms(binder, prefix, attention);
-}
-
-absl::Status BindRouterAndExperts(const TensorBinder& binder,
-                                  const std::string& block,
-                                  LayerTensors& layer) {
-  const ModelConfig& config = binder.config();
-  MOESCOPE_ASSIGN_OR_RETURN(
-      layer.router, binder.RequireLinear(block + "gate", config.num_experts,
-                                         config.width, /*has_bias=*/false));
-  const std::string experts = block + "experts.";
-  MOESCOPE_ASSIGN_OR_RETURN(layer.experts,
-                            binder.Has(experts + "gate_up_proj")
-                                ? BindFusedExperts(binder, experts)
-                                : BindExperts(binder, experts, kPlainNames));
-  return absl::OkStatus();
 }
 
 absl::Status CheckOneType(const ExpertWeights& block,
@@ -292,7 +281,7 @@ absl::Status BindDecoder(const TensorBinder& binder, ModelTensors& tensors) {
         layer.post_attention_norm,
         BindNorm(binder, prefix + "post_attention_layernorm"));
     MOESCOPE_RETURN_IF_ERROR(
-        BindAttention(binder, prefix + "self_attn.", layer.attention));
+        BindAttention(binder, prefix, layer.attention));
   }
   return absl::OkStatus();
 }
@@ -335,6 +324,37 @@ absl::StatusOr<std::vector<ExpertWeights>> BindFusedExperts(
                           prefix + "down_proj");
 }
 
+absl::Status BindRouterAndExperts(const TensorBinder& binder,
+                                  const std::string& block, const char* router,
+                                  const ProjectionNames& names,
+                                  LayerTensors& layer) {
+  const ModelConfig& config = binder.config();
+  MOESCOPE_ASSIGN_OR_RETURN(
+      layer.router, binder.RequireLinear(block + router, config.num_experts,
+                                         config.width, /*has_bias=*/false));
+  const std::string experts = block + "experts.";
+  MOESCOPE_ASSIGN_OR_RETURN(layer.experts,
+                            binder.Has(experts + "gate_up_proj")
+                                ? BindFusedExperts(binder, experts)
+                                : BindExperts(binder, experts, names));
+  return absl::OkStatus();
+}
+
+absl::Status BindMixtralBlocks(const TensorBinder& binder,
+                               ModelTensors& tensors) {
+  for (std::int64_t i = 0; i < binder.config().num_layers; ++i) {
+    const std::string newer = LayerPrefix(i) + "mlp.";
+    const std::string block = binder.Has(newer + "experts.gate_up_proj")
+                                  ? newer
+                                  : LayerPrefix(i) + "block_sparse_moe.";
+    const bool renamed = binder.Has(block + "router.weight");
+    MOESCOPE_RETURN_IF_ERROR(BindRouterAndExperts(
+        binder, block, renamed ? "router" : "gate", kMixtralNames,
+        tensors.layers[static_cast<std::size_t>(i)]));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status BindPlainBlocks(const TensorBinder& binder,
                              ModelTensors& tensors) {
   const ModelConfig& config = binder.config();
@@ -342,7 +362,8 @@ absl::Status BindPlainBlocks(const TensorBinder& binder,
     LayerTensors& layer = tensors.layers[static_cast<std::size_t>(i)];
     const std::string block = LayerPrefix(i) + "mlp.";
     if (config.IsMoeLayer(i)) {
-      MOESCOPE_RETURN_IF_ERROR(BindRouterAndExperts(binder, block, layer));
+      MOESCOPE_RETURN_IF_ERROR(
+          BindRouterAndExperts(binder, block, "gate", kPlainNames, layer));
     } else {
       MOESCOPE_ASSIGN_OR_RETURN(
           layer.dense,

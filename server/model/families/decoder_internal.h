@@ -66,6 +66,11 @@ absl::Status BindLatentAttention(const TensorBinder& binder,
                                  const std::string& prefix,
                                  AttentionTensors& attention);
 
+/// Those of JetMoE's attention; `prefix` is "model.layers.3.self_attention.".
+absl::Status BindMixtureAttention(const TensorBinder& binder,
+                                  const std::string& prefix,
+                                  AttentionTensors& attention);
+
 /// Reads `layer_types`, one of "full_attention" and "sliding_attention" per
 /// layer, where it is there: full layers lose their window.
 absl::Status ParseLayerTypes(const ConfigReader& json, ModelConfig& config);
@@ -74,7 +79,8 @@ absl::Status ParseLayerTypes(const ConfigReader& json, ModelConfig& config);
 /// `num_local_experts`, `num_experts_per_tok`, `norm_topk_prob`.
 absl::Status ParseSoftmaxExperts(const ConfigReader& json, ModelConfig& config);
 
-/// Embeddings, head, norms and attention of all layers, under Llama's names.
+/// Embeddings, head, norms and attention (of config.attention.kind) of all
+/// layers, under Llama's names.
 absl::Status BindDecoder(const TensorBinder& binder, ModelTensors& tensors);
 
 /// What the tensors before and after the layers are called.
@@ -123,6 +129,19 @@ absl::StatusOr<std::vector<ExpertWeights>> BindExperts(
 /// `prefix` + "down_proj" [E, D, F].
 absl::StatusOr<std::vector<ExpertWeights>> BindFusedExperts(
     const TensorBinder& binder, const std::string& prefix);
+
+/// The router `block` + `router` and the experts below `block` + "experts.",
+/// fused or each on its own with matrices called `names`.
+absl::Status BindRouterAndExperts(const TensorBinder& binder,
+                                  const std::string& block, const char* router,
+                                  const ProjectionNames& names,
+                                  LayerTensors& layer);
+
+/// The feed-forward part of every layer under "block_sparse_moe." (transformers
+/// 4), or with fused experts under "mlp." (5); the router is called "gate" or
+/// "router".
+absl::Status BindMixtralBlocks(const TensorBinder& binder,
+                               ModelTensors& tensors);
 
 /// The feed-forward part of every layer under "mlp.": router "gate" and experts,
 /// each on its own or fused, in MoE layers; gate_proj, up_proj and down_proj in

@@ -1,7 +1,9 @@
+#include <optional>
 #include <string>
 
 #include "moescope/base/status_macros.h"
 #include "server/model/families/decoder_internal.h"
+#include "server/model/families/rope_config_internal.h"
 #include "server/model/families/stacked_experts_internal.h"
 
 // GPT-OSS 20b and 120b (transformers 5.23, modeling_gpt_oss.py): softmax over
@@ -21,6 +23,23 @@ absl::Status ParseWindows(const ConfigReader& json, ModelConfig& config) {
   return absl::OkStatus();
 }
 
+// What transformers 5.23 takes where config.json has no rope_parameters and no
+// rope_scaling, or null for them. (Version 4 takes plain rotation for null.)
+absl::Status AssumeReleasedRope(const ConfigReader& json, ModelConfig& config) {
+  MOESCOPE_ASSIGN_OR_RETURN(const std::optional<ConfigReader> object,
+                            RopeObject(json));
+  if (object.has_value()) return absl::OkStatus();
+  RopeConfig& rope = config.rope;
+  rope.kind = "yarn";
+  rope.factor = 32;
+  rope.original_positions = 4096;
+  rope.beta_fast = 32;
+  rope.beta_slow = 1;
+  rope.truncate = false;
+  rope.attention_factor = YarnMagnitude(rope.factor, 1);
+  return absl::OkStatus();
+}
+
 absl::Status ParseGptOss(const ConfigReader& json, ModelConfig& config) {
   DecoderDefaults defaults;
   defaults.rope_theta = 150000.0;
@@ -28,6 +47,7 @@ absl::Status ParseGptOss(const ConfigReader& json, ModelConfig& config) {
   defaults.sliding_window = 128;
   defaults.quantisations = {Quantisation::kMxfp4};
   MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, defaults, config));
+  MOESCOPE_RETURN_IF_ERROR(AssumeReleasedRope(json, config));
   MOESCOPE_RETURN_IF_ERROR(ForForwardAlone(ParseWindows(json, config), config));
   MOESCOPE_ASSIGN_OR_RETURN(config.qkv_bias,
                             json.BoolOr("attention_bias", true));

@@ -9,8 +9,9 @@
 // Grok-1 (xai-org/grok-1, model.py): softmax over all experts, top 2, weights
 // as they are; four norms per layer; capped attention scores; exact GELU;
 // constant factors on embeddings and logits. Two public conversions: hpcai-tech
-// (model.layers.…) and keyfan (transformer.decoder_layer.…). Their config.json
-// need not have a model_type; the architecture's name tells them.
+// (model.layers.…) and keyfan (transformer.decoder_layer.…; model_type "grok").
+// Their config.json need not have a model_type; the architecture's name tells
+// them.
 
 namespace moescope::model::internal {
 namespace {
@@ -152,7 +153,7 @@ absl::Status BindGrok1Rest(const TensorBinder& binder, ModelTensors& tensors) {
 
 Family Grok1Family() {
   return {"grok1",
-          {"grok-1", "grok1"},
+          {"grok", "grok-1", "grok1"},
           &ParseGrok1,
           &BindGrok1Blocks,
           &BindGrok1Rest,

@@ -97,9 +97,11 @@ absl::StatusOr<std::vector<LinearTensors>> BindMaps(const TensorBinder& binder,
   return maps;
 }
 
-absl::Status BindAttention(const TensorBinder& binder,
-                           const std::string& prefix,
-                           AttentionTensors& attention) {
+}  // namespace
+
+absl::Status BindMixtureAttention(const TensorBinder& binder,
+                                  const std::string& prefix,
+                                  AttentionTensors& attention) {
   const ModelConfig& config = binder.config();
   const std::int64_t keys = config.num_kv_heads * config.head_dim;
   const std::string experts = prefix + "experts.";
@@ -124,28 +126,9 @@ absl::Status BindAttention(const TensorBinder& binder,
   return absl::OkStatus();
 }
 
-absl::Status BindJetmoeRest(const TensorBinder& binder, ModelTensors& tensors) {
-  const ModelConfig& config = binder.config();
-  MOESCOPE_RETURN_IF_ERROR(BindEnds(binder, kLlamaEnds, tensors));
-  for (std::int64_t i = 0; i < config.num_layers; ++i) {
-    LayerTensors& layer = tensors.layers[static_cast<std::size_t>(i)];
-    const std::string prefix = LayerPrefix(i);
-    MOESCOPE_ASSIGN_OR_RETURN(layer.input_norm,
-                              BindNorm(binder, prefix + "input_layernorm"));
-    MOESCOPE_ASSIGN_OR_RETURN(
-        layer.post_attention_norm,
-        BindNorm(binder, prefix + "post_attention_layernorm"));
-    MOESCOPE_RETURN_IF_ERROR(
-        BindAttention(binder, prefix + "self_attention.", layer.attention));
-  }
-  return absl::OkStatus();
-}
-
-}  // namespace
-
 Family JetmoeFamily() {
   return {"jetmoe", {"jetmoe"}, &ParseJetmoe, &BindJetmoeBlocks,
-          &BindJetmoeRest};
+          &BindDecoder};
 }
 
 }  // namespace moescope::model::internal

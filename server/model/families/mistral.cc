@@ -47,13 +47,9 @@ absl::Status BindMistralBlocks(const TensorBinder& binder,
   const ModelConfig& config = binder.config();
   if (config.num_experts == 0) return BindPlainBlocks(binder, tensors);
   for (std::int64_t i = 0; i < config.num_layers; ++i) {
-    LayerTensors& layer = tensors.layers[static_cast<std::size_t>(i)];
-    const std::string block = LayerPrefix(i) + "mlp.";
-    MOESCOPE_ASSIGN_OR_RETURN(
-        layer.router, binder.RequireLinear(block + "gate", config.num_experts,
-                                           config.width, /*has_bias=*/false));
-    MOESCOPE_ASSIGN_OR_RETURN(
-        layer.experts, BindExperts(binder, block + "experts.", kMixtralNames));
+    MOESCOPE_RETURN_IF_ERROR(BindRouterAndExperts(
+        binder, LayerPrefix(i) + "mlp.", "gate", kMixtralNames,
+        tensors.layers[static_cast<std::size_t>(i)]));
   }
   return absl::OkStatus();
 }

@@ -1,5 +1,3 @@
-#include <utility>
-
 #include "moescope/base/status_macros.h"
 #include "server/model/families/decoder_internal.h"
 
@@ -27,26 +25,6 @@ absl::Status ParseMixtral(const ConfigReader& json, ModelConfig& config) {
       config.router.experts_per_token,
       json.Integer("num_experts_per_tok", {1, config.num_experts}));
   for (LayerConfig& layer : config.layers) layer.is_moe = true;
-  return absl::OkStatus();
-}
-
-absl::Status BindMixtralBlocks(const TensorBinder& binder,
-                               ModelTensors& tensors) {
-  const ModelConfig& config = binder.config();
-  const bool fused = binder.Has(LayerPrefix(0) + "mlp.experts.gate_up_proj");
-  for (std::int64_t i = 0; i < config.num_layers; ++i) {
-    LayerTensors& layer = tensors.layers[static_cast<std::size_t>(i)];
-    const std::string block =
-        LayerPrefix(i) + (fused ? "mlp." : "block_sparse_moe.");
-    MOESCOPE_ASSIGN_OR_RETURN(
-        layer.router.weight,
-        binder.RequireMatrix(block + "gate.weight", config.num_experts,
-                             config.width));
-    MOESCOPE_ASSIGN_OR_RETURN(
-        layer.experts,
-        fused ? BindFusedExperts(binder, block + "experts.")
-              : BindExperts(binder, block + "experts.", kMixtralNames));
-  }
   return absl::OkStatus();
 }
 

@@ -1,5 +1,3 @@
-#include <string>
-
 #include "moescope/base/status_macros.h"
 #include "server/model/families/decoder_internal.h"
 
@@ -37,34 +35,10 @@ absl::Status ParsePhimoe(const ConfigReader& json, ModelConfig& config) {
   return absl::OkStatus();
 }
 
-// transformers 5 calls the block mlp, fuses the experts and has the router
-// under another name.
-absl::Status BindPhimoeBlocks(const TensorBinder& binder,
-                              ModelTensors& tensors) {
-  const ModelConfig& config = binder.config();
-  for (std::int64_t i = 0; i < config.num_layers; ++i) {
-    LayerTensors& layer = tensors.layers[static_cast<std::size_t>(i)];
-    const bool fused = binder.Has(LayerPrefix(i) + "mlp.experts.gate_up_proj");
-    const std::string block =
-        LayerPrefix(i) + (fused ? "mlp." : "block_sparse_moe.");
-    const bool renamed = binder.Has(block + "router.weight");
-    MOESCOPE_ASSIGN_OR_RETURN(
-        layer.router,
-        binder.RequireLinear(block + (renamed ? "router" : "gate"),
-                             config.num_experts, config.width,
-                             /*has_bias=*/false));
-    MOESCOPE_ASSIGN_OR_RETURN(
-        layer.experts,
-        fused ? BindFusedExperts(binder, block + "experts.")
-              : BindExperts(binder, block + "experts.", kMixtralNames));
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 Family PhimoeFamily() {
-  return {"phimoe", {"phimoe"}, &ParsePhimoe, &BindPhimoeBlocks,
+  return {"phimoe", {"phimoe"}, &ParsePhimoe, &BindMixtralBlocks,
           &BindDecoder};
 }
 
