@@ -138,6 +138,8 @@ INSTANTIATE_TEST_SUITE_P(AllFamilies, ForwardPropertyTest,
                                          "fixtures/deepseek_v3",
                                          "fixtures/olmoe",
                                          "fixtures/qwen3_moe_sparse_step",
+                                         "fixtures/gpt_oss",
+                                         "fixtures/llama4_text",
                                          "fixtures/mistral"));
 
 // Long enough for several blocks of rows, tiles of queries and odd widths.

@@ -9,6 +9,13 @@ if(TARGET moescope_model)
   moescope_add_test(NAME model_weights_test LABEL torch
     SOURCES resident_matrix_test.cc stacked_experts_test.cc
     LIBS moescope::model moescope_testing)
+  if(MOESCOPE_PYTHON AND NOT MOESCOPE_SANITIZE)
+    moescope_add_test(NAME made_forward_test LABEL torch
+      SOURCES made_forward_test.cc forward_testing.cc forward_main.cc
+      LIBS moescope::model moescope_testing)
+    target_compile_definitions(made_forward_test PRIVATE
+      MOESCOPE_PYTHON="${MOESCOPE_PYTHON}")
+  endif()
 endif()
 
 # Once more where the promises are weaker, whatever the processor at hand fits.

@@ -1,37 +1,16 @@
 // What tests/testdata/make_checkpoint writes is what the families read.
 
-#include <sys/wait.h>
-
-#include <cstdlib>
 #include <string>
-#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "moescope/model/checkpoint.h"
-#include "server/model/families/family_internal.h"
+#include "tests/model/make_checkpoint.h"
 #include "tests/model/scratch_folder.h"
 
 namespace moescope::model {
 namespace {
-
-// Runs the tool; returns its exit status.
-int Make(const std::string& arguments) {
-  const std::string command = MOESCOPE_PYTHON
-      " -B " MOESCOPE_SOURCE_DIR "/tests/testdata/make_checkpoint " +
-      arguments + " >/dev/null 2>&1";
-  const int status = std::system(command.c_str());
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-std::vector<std::string> FamilyNames() {
-  std::vector<std::string> names;
-  for (const internal::Family& family : internal::Families()) {
-    names.push_back(family.name);
-  }
-  return names;
-}
 
 std::string BytesOf(const Checkpoint& checkpoint, const std::string& name) {
   const TensorEntry* tensor = checkpoint.FindTensor(name);
@@ -44,7 +23,8 @@ class MadeCheckpointTest : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(MadeCheckpointTest, OpensAsItsFamily) {
   const ScratchFolder scratch;
-  ASSERT_EQ(Make("--family " + GetParam() + " --out " + scratch.path()), 0);
+  ASSERT_EQ(
+      MakeCheckpoint("--family " + GetParam() + " --out " + scratch.path()), 0);
 
   const auto checkpoint = Checkpoint::Open(scratch.path());
 
@@ -61,10 +41,11 @@ INSTANTIATE_TEST_SUITE_P(Families, MadeCheckpointTest,
 
 TEST(MakeCheckpointTest, HasTheDimensionsAskedFor) {
   const ScratchFolder scratch;
-  ASSERT_EQ(Make("--family mixtral --layers 3 --experts 5 --hidden 48 "
-                 "--expert-width 20 --top-k 3 --dtype f16 --out " +
-                 scratch.path()),
-            0);
+  ASSERT_EQ(
+      MakeCheckpoint("--family mixtral --layers 3 --experts 5 --hidden 48 "
+                     "--expert-width 20 --top-k 3 --dtype f16 --out " +
+                     scratch.path()),
+      0);
 
   const auto checkpoint = Checkpoint::Open(scratch.path());
 
@@ -81,8 +62,9 @@ TEST(MakeCheckpointTest, HasTheDimensionsAskedFor) {
 TEST(MakeCheckpointTest, HasTheSameValuesInShardsAsInOneFile) {
   const ScratchFolder scratch;
   const std::string arguments = "--family mixtral --seed 7 --out ";
-  ASSERT_EQ(Make(arguments + scratch / "whole"), 0);
-  ASSERT_EQ(Make(arguments + scratch / "cut --shard-bytes 20000"), 0);
+  ASSERT_EQ(MakeCheckpoint(arguments + scratch / "whole"), 0);
+  ASSERT_EQ(MakeCheckpoint(arguments + scratch / "cut --shard-bytes 20000"),
+            0);
 
   const auto whole = Checkpoint::Open(scratch / "whole");
   const auto cut = Checkpoint::Open(scratch / "cut");
@@ -98,7 +80,8 @@ TEST(MakeCheckpointTest, HasTheSameValuesInShardsAsInOneFile) {
 
 TEST(MakeCheckpointTest, WritesExpertsInOneTensorWhenAsked) {
   const ScratchFolder scratch;
-  ASSERT_EQ(Make("--family mixtral --fused --out " + scratch.path()), 0);
+  ASSERT_EQ(
+      MakeCheckpoint("--family mixtral --fused --out " + scratch.path()), 0);
 
   const auto checkpoint = Checkpoint::Open(scratch.path());
 
@@ -110,8 +93,10 @@ TEST(MakeCheckpointTest, WritesExpertsInOneTensorWhenAsked) {
 TEST(MakeCheckpointTest, RefusesAFormThatTheFamilyDoesNotHave) {
   const ScratchFolder scratch;
 
-  EXPECT_EQ(Make("--family mistral --fused --out " + scratch / "a"), 2);
-  EXPECT_EQ(Make("--family mixtral --dtype fp8 --out " + scratch / "b"), 2);
+  EXPECT_EQ(MakeCheckpoint("--family mistral --fused --out " + scratch / "a"),
+            2);
+  EXPECT_EQ(
+      MakeCheckpoint("--family mixtral --dtype fp8 --out " + scratch / "b"), 2);
 }
 
 }  // namespace

@@ -92,19 +92,32 @@ class Plan:
         self.linear(prefix + "v_proj", shared, s.hidden, qkv_bias)
         self.linear(prefix + "o_proj", s.hidden, query, output_bias)
 
-    def ends(self, prefix="model.", head="lm_head", norm_bias=False, head_bias=False):
-        """Embeddings, last norm and head; none of them is ever quantised."""
+    def decoder(self, attention=None, prefix="", head=True, norm_bias=False, head_bias=False,
+                **biases):
+        """All but the feed-forward blocks under Llama's names. Yields each
+        layer's number and prefix once its norms and attention are there:
+        `attention`(plan, prefix), or queries, keys and values with `biases`."""
         s = self.size
-        self.add(prefix + "embed_tokens.weight", (s.vocab, s.hidden), fan_in=1)
-        self.norm(prefix + "norm", s.hidden, bias=norm_bias)
+        self.add(prefix + "model.embed_tokens.weight", (s.vocab, s.hidden), fan_in=1)
+        self.norm(prefix + "model.norm", s.hidden, bias=norm_bias)
         if head:
-            self.add(head + ".weight", (s.vocab, s.hidden))
+            self.add(prefix + "lm_head.weight", (s.vocab, s.hidden))
         if head_bias:
-            self.add(head + ".bias", (s.vocab,), BIAS)
+            self.add(prefix + "lm_head.bias", (s.vocab,), BIAS)
+        for layer in range(s.layers):
+            p = f"{prefix}model.layers.{layer}."
+            for name in ("input_layernorm", "post_attention_layernorm"):
+                self.norm(p + name, s.hidden, bias=norm_bias)
+            if attention:
+                attention(self, p)
+            else:
+                self.attention(p + "self_attn.", **biases)
+            yield layer, p
 
-    def layer_norms(self, prefix, bias=False):
-        self.norm(prefix + "input_layernorm", self.size.hidden, bias=bias)
-        self.norm(prefix + "post_attention_layernorm", self.size.hidden, bias=bias)
+    def routed(self, prefix, names):
+        """A router called gate and its experts."""
+        self.linear(prefix + "gate", self.size.experts, self.size.hidden)
+        self.experts(prefix + "experts.", names)
 
 
 PLAIN = ("gate_proj", "up_proj", "down_proj")
@@ -129,14 +142,8 @@ def common(size, architecture, model_type, **more):
 
 def mixtral(s):
     plan = Plan(s)
-    plan.ends()
-    for layer in range(s.layers):
-        p = f"model.layers.{layer}."
-        plan.layer_norms(p)
-        plan.attention(p + "self_attn.")
-        block = p + ("mlp." if s.fused else "block_sparse_moe.")
-        plan.linear(block + "gate", s.experts, s.hidden)
-        plan.experts(block + "experts.", NUMBERED)
+    for _, p in plan.decoder():
+        plan.routed(p + ("mlp." if s.fused else "block_sparse_moe."), NUMBERED)
     return common(s, "MixtralForCausalLM", "mixtral", head_dim=s.head_dim,
                   intermediate_size=s.expert_width, num_local_experts=s.experts,
                   num_experts_per_tok=s.top_k, rope_theta=1e6, sliding_window=None), plan
@@ -145,11 +152,7 @@ def mixtral(s):
 def llama_plan(s):
     """A dense decoder under Llama's names."""
     plan = Plan(s)
-    plan.ends()
-    for layer in range(s.layers):
-        p = f"model.layers.{layer}."
-        plan.layer_norms(p)
-        plan.attention(p + "self_attn.")
+    for _, p in plan.decoder():
         plan.block(p + "mlp.", PLAIN, s.dense_width)
     return plan
 
@@ -185,19 +188,15 @@ def deepseek_keys(s, **more):
 
 def deepseek(s):
     plan = Plan(s)
-    plan.ends()
-    for layer in range(s.layers):
-        p = f"model.layers.{layer}."
-        plan.layer_norms(p)
-        plan.attention(p + "self_attn.")
+    for layer, p in plan.decoder():
         deepseek_mlp(plan, p + "mlp.", layer)
     return common(s, "DeepseekForCausalLM", "deepseek", **deepseek_keys(
         s, norm_topk_prob=False, scoring_func="softmax", rope_scaling=None)), plan
 
 
-def latent_attention(plan, prefix):
+def latent_attention(plan, layer):
     """Multi-head latent attention of DeepSeek-V2 and V3."""
-    s = plan.size
+    s, prefix = plan.size, layer + "self_attn."
     query = s.heads * (s.nope_dim + s.rope_dim)
     if s.q_rank:
         plan.linear(prefix + "q_a_proj", s.q_rank, s.hidden)
@@ -220,11 +219,7 @@ def latent_keys(s):
 
 def deepseek_v2(s):
     plan = Plan(s)
-    plan.ends()
-    for layer in range(s.layers):
-        p = f"model.layers.{layer}."
-        plan.layer_norms(p)
-        latent_attention(plan, p + "self_attn.")
+    for layer, p in plan.decoder(latent_attention):
         deepseek_mlp(plan, p + "mlp.", layer)
     method = "group_limited_greedy" if s.groups > 1 else "greedy"
     return common(s, "DeepseekV2ForCausalLM", "deepseek_v2", **{
@@ -237,11 +232,7 @@ def deepseek_v3(s):
     """Its last tensors are those of a layer for predicting two tokens, which
     takes no part in the model."""
     plan = Plan(s, fp8=s.quantised)
-    plan.ends()
-    for layer in range(s.layers):
-        p = f"model.layers.{layer}."
-        plan.layer_norms(p)
-        latent_attention(plan, p + "self_attn.")
+    for layer, p in plan.decoder(latent_attention):
         deepseek_mlp(plan, p + "mlp.", layer)
         if layer >= s.dense_layers:
             plan.add(p + "mlp.gate.e_score_correction_bias", (s.experts,), BIAS, dtype="F32")
@@ -262,13 +253,8 @@ def deepseek_v3(s):
 
 def qwen2_moe(s):
     plan = Plan(s)
-    plan.ends()
-    for layer in range(s.layers):
-        p = f"model.layers.{layer}."
-        plan.layer_norms(p)
-        plan.attention(p + "self_attn.", qkv_bias=True)
-        plan.linear(p + "mlp.gate", s.experts, s.hidden)
-        plan.experts(p + "mlp.experts.", PLAIN)
+    for _, p in plan.decoder(qkv_bias=True):
+        plan.routed(p + "mlp.", PLAIN)
         plan.block(p + "mlp.shared_expert.", PLAIN, s.shared * s.expert_width)
         plan.linear(p + "mlp.shared_expert_gate", 1, s.hidden)
     return common(s, "Qwen2MoeForCausalLM", "qwen2_moe", intermediate_size=s.dense_width,
@@ -280,15 +266,10 @@ def qwen2_moe(s):
 
 def qwen3_moe(s):
     plan = Plan(s)
-    plan.ends()
-    for layer in range(s.layers):
-        p = f"model.layers.{layer}."
-        plan.layer_norms(p)
-        plan.attention(p + "self_attn.")
+    for _, p in plan.decoder():
         plan.norm(p + "self_attn.q_norm", s.head_dim)
         plan.norm(p + "self_attn.k_norm", s.head_dim)
-        plan.linear(p + "mlp.gate", s.experts, s.hidden)
-        plan.experts(p + "mlp.experts.", PLAIN)
+        plan.routed(p + "mlp.", PLAIN)
     return common(s, "Qwen3MoeForCausalLM", "qwen3_moe", head_dim=s.head_dim,
                   intermediate_size=s.dense_width, moe_intermediate_size=s.expert_width,
                   num_experts=s.experts, num_experts_per_tok=s.top_k, norm_topk_prob=True,
@@ -298,15 +279,10 @@ def qwen3_moe(s):
 
 def olmoe(s):
     plan = Plan(s)
-    plan.ends()
-    for layer in range(s.layers):
-        p = f"model.layers.{layer}."
-        plan.layer_norms(p)
-        plan.attention(p + "self_attn.")
+    for _, p in plan.decoder():
         plan.norm(p + "self_attn.q_norm", s.heads * s.head_dim)
         plan.norm(p + "self_attn.k_norm", s.kv_heads * s.head_dim)
-        plan.linear(p + "mlp.gate", s.experts, s.hidden)
-        plan.experts(p + "mlp.experts.", PLAIN)
+        plan.routed(p + "mlp.", PLAIN)
     return common(s, "OlmoeForCausalLM", "olmoe", intermediate_size=s.expert_width,
                   num_experts=s.experts, num_experts_per_tok=s.top_k, norm_topk_prob=False,
                   clip_qkv=None, attention_bias=False, rope_scaling=None), plan
@@ -314,13 +290,8 @@ def olmoe(s):
 
 def phimoe(s):
     plan = Plan(s)
-    plan.ends(norm_bias=True, head_bias=True)
-    for layer in range(s.layers):
-        p = f"model.layers.{layer}."
-        plan.layer_norms(p, bias=True)
-        plan.attention(p + "self_attn.", qkv_bias=True, output_bias=True)
-        plan.linear(p + "block_sparse_moe.gate", s.experts, s.hidden)
-        plan.experts(p + "block_sparse_moe.experts.", NUMBERED)
+    for _, p in plan.decoder(norm_bias=True, head_bias=True, qkv_bias=True, output_bias=True):
+        plan.routed(p + "block_sparse_moe.", NUMBERED)
     pairs = s.head_dim // 2
     return common(s, "PhimoeForCausalLM", "phimoe", intermediate_size=s.expert_width,
                   num_local_experts=s.experts, num_experts_per_tok=s.top_k,
@@ -335,11 +306,7 @@ def phimoe(s):
 
 def gpt_oss(s):
     plan = Plan(s)
-    plan.ends()
-    for layer in range(s.layers):
-        p = f"model.layers.{layer}."
-        plan.layer_norms(p)
-        plan.attention(p + "self_attn.", qkv_bias=True, output_bias=True)
+    for _, p in plan.decoder(qkv_bias=True, output_bias=True):
         plan.add(p + "self_attn.sinks", (s.heads,), BIAS)
         plan.linear(p + "mlp.router", s.experts, s.hidden, bias=True)
         p += "mlp.experts."
@@ -376,11 +343,7 @@ def gpt_oss(s):
 
 def llama4_text(s, prefix=""):
     plan = Plan(s)
-    plan.ends(prefix + "model.", prefix + "lm_head")
-    for layer in range(s.layers):
-        p = f"{prefix}model.layers.{layer}."
-        plan.layer_norms(p)
-        plan.attention(p + "self_attn.")
+    for layer, p in plan.decoder(prefix=prefix):
         p += "feed_forward."
         if layer % 2 == 0:
             plan.block(p, PLAIN, s.dense_width)
@@ -433,20 +396,25 @@ def dbrx(s):
             "tie_word_embeddings": False, "torch_dtype": TORCH_DTYPES[s.dtype]}, plan
 
 
+def jetmoe_half(plan, prefix, inner, outer):
+    """A router and its experts, of the feed-forward part or of the attention."""
+    s = plan.size
+    plan.linear(prefix + "router.layer", s.experts, s.hidden)
+    plan.add(prefix + "input_linear.weight", (s.experts, inner, s.hidden))
+    plan.add(prefix + "output_linear.weight", (s.experts, s.hidden, outer))
+    plan.add(prefix + "bias", (s.hidden,), BIAS)
+
+
+def mixture_attention(plan, layer):
+    shared = plan.size.kv_heads * plan.size.head_dim
+    jetmoe_half(plan, layer + "self_attention.experts.", shared, shared)
+    plan.linear(layer + "self_attention.kv_proj", 2 * shared, plan.size.hidden)
+
+
 def jetmoe(s):
     plan = Plan(s)
-    plan.ends(head=None)
-    shared = s.kv_heads * s.head_dim
-    for layer in range(s.layers):
-        p = f"model.layers.{layer}."
-        plan.layer_norms(p)
-        for part, inner, outer in (("mlp.", 2 * s.expert_width, s.expert_width),
-                                   ("self_attention.experts.", shared, shared)):
-            plan.linear(p + part + "router.layer", s.experts, s.hidden)
-            plan.add(p + part + "input_linear.weight", (s.experts, inner, s.hidden))
-            plan.add(p + part + "output_linear.weight", (s.experts, s.hidden, outer))
-            plan.add(p + part + "bias", (s.hidden,), BIAS)
-        plan.linear(p + "self_attention.kv_proj", 2 * shared, s.hidden)
+    for _, p in plan.decoder(mixture_attention, head=False):
+        jetmoe_half(plan, p + "mlp.", 2 * s.expert_width, s.expert_width)
     config = common(s, "JetMoeForCausalLM", "jetmoe", activation_function="silu",
                     intermediate_size=s.expert_width, kv_channels=s.head_dim,
                     num_local_experts=s.experts, num_experts_per_tok=s.top_k,
@@ -465,8 +433,7 @@ def grok1(s):
         for name in ("pre_attn", "post_attn", "pre_moe", "post_moe"):
             plan.norm(f"{p}{name}_norm", s.hidden, ".scale")
         plan.attention(p + "attn.")
-        plan.linear(p + "moe_block.gate", s.experts, s.hidden)
-        plan.experts(p + "moe_block.experts.", ("linear", "linear_v", "linear_1"))
+        plan.routed(p + "moe_block.", ("linear", "linear_v", "linear_1"))
     config = grok1_config(s, "Grok1ModelForCausalLM")
     config["auto_map"] = {
         "AutoModelForCausalLM": "modeling_grok1.Grok1ModelForCausalLM"}
@@ -497,6 +464,10 @@ class Family:
 def row(make, small=None, released=None, **more):
     return Family(make, small or {}, released or {}, **more)
 
+
+LLAMA4 = (dict(layers=4, head_dim=12, top_k=1), dict(
+    layers=48, hidden=5120, heads=40, kv_heads=8, head_dim=128, vocab=202048, experts=128,
+    top_k=1, expert_width=8192, dense_width=16384))
 
 FAMILIES = {
     # Mixtral 8x7B
@@ -551,12 +522,8 @@ FAMILIES = {
         layers=24, hidden=2880, heads=64, kv_heads=8, head_dim=64, vocab=201088, experts=32,
         top_k=4, expert_width=2880), quantisation="mxfp4"),
     # Llama 4 Maverick
-    "llama4_text": row(llama4_text, dict(layers=4, head_dim=12, top_k=1), dict(
-        layers=48, hidden=5120, heads=40, kv_heads=8, head_dim=128, vocab=202048, experts=128,
-        top_k=1, expert_width=8192, dense_width=16384)),
-    "llama4": row(llama4, dict(layers=4, head_dim=12, top_k=1), dict(
-        layers=48, hidden=5120, heads=40, kv_heads=8, head_dim=128, vocab=202048, experts=128,
-        top_k=1, expert_width=8192, dense_width=16384)),
+    "llama4_text": row(llama4_text, *LLAMA4),
+    "llama4": row(llama4, *LLAMA4),
     # DBRX
     "dbrx": row(dbrx, dict(top_k=3), dict(
         layers=40, hidden=6144, heads=48, kv_heads=8, head_dim=128, vocab=100352, experts=16,
