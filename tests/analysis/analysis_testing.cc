@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <set>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -117,6 +118,36 @@ std::string CompareArray(const model::TensorEntry& entry,
     }
   }
   return "";
+}
+
+// The first row [K] of `tokens` [E, F, K] whose tokens are not K different ones
+// with the activations `values` [E, F, K]; -1 when there is none. The tokens'
+// own are `activations` [E, T, F].
+std::int64_t FirstWrongRow(const std::vector<double>& tokens,
+                           const std::vector<double>& values,
+                           const std::vector<std::int64_t>& shape,
+                           const std::vector<double>& activations,
+                           const Tolerance& tie) {
+  const std::int64_t width = shape[2];
+  const std::int64_t neurons = shape[0] * shape[1];
+  const auto length = static_cast<std::int64_t>(activations.size()) / neurons;
+  for (std::int64_t row = 0; row < neurons; ++row) {
+    std::set<double> seen;
+    for (std::int64_t i = row * width; i < (row + 1) * width; ++i) {
+      const auto place = static_cast<std::size_t>(i);
+      const auto token = static_cast<std::int64_t>(tokens[place]);
+      if (token < 0 || token >= length || !seen.insert(tokens[place]).second) {
+        return row;
+      }
+      const double own = activations[static_cast<std::size_t>(
+          (row / shape[1] * length + token) * shape[1] + row % shape[1])];
+      if (std::abs(own - values[place]) >
+          tie.absolute + tie.relative * std::abs(own)) {
+        return row;
+      }
+    }
+  }
+  return -1;
 }
 
 }  // namespace
@@ -233,6 +264,35 @@ std::string Compare(const std::string& model, const std::string& group,
     if (!problem.empty()) {
       return problem;
     }
+    ++*compared;
+  }
+  return "";
+}
+
+std::string CompareTopTokens(const std::string& model, const std::string& group,
+                             const Log& log, const Tolerance& tie,
+                             int* compared) {
+  const auto expected = ExpectedFile(model);
+  const auto reference = model::SafetensorsFile::Open(
+      TestData(absl::StrCat("fixtures/", model, "/reference.safetensors")));
+  *compared = 0;
+  if (!reference.ok()) return reference.status().ToString();
+  for (const auto& [name, array] : Join(log)) {
+    absl::string_view layer = name;
+    if (!absl::ConsumeSuffix(&layer, ".neuron.top_tokens")) continue;
+    const auto values = expected->tensors().find(
+        absl::StrCat(group, "/", layer, ".neuron.top_values"));
+    const auto activations = (*reference)->tensors().find(
+        absl::StrCat(layer, ".expert_activations"));
+    if (values == expected->tensors().end() ||
+        activations == (*reference)->tensors().end() ||
+        array.shape != values->second.shape) {
+      return absl::StrCat(name, ": nothing of this shape is expected");
+    }
+    const std::int64_t row =
+        FirstWrongRow(spec::ToDoubles(array), ValuesOf(values->second),
+                      array.shape, ValuesOf(activations->second), tie);
+    if (row >= 0) return absl::StrCat(name, ": row ", row, " has others");
     ++*compared;
   }
   return "";

@@ -68,6 +68,14 @@ std::string Compare(const std::string& model, const std::string& group,
                     const std::vector<std::string>& endings, const Log& log,
                     const Tolerance& tolerance, int* compared);
 
+/// "" when the tokens of every `layer.L.neuron.top_tokens` in `log` are
+/// different ones that have the expected `top_values` in the activations of the
+/// fixture `model`, to within `tie`: which of several like ones is named is
+/// left open. `compared` as above.
+std::string CompareTopTokens(const std::string& model, const std::string& group,
+                             const Log& log, const Tolerance& tie,
+                             int* compared);
+
 /// The numbers of the expected `group` of `model`, by name.
 std::map<std::string, double> ExpectedValues(const std::string& model,
                                              const std::string& group);

@@ -171,6 +171,7 @@ INSTANTIATE_TEST_SUITE_P(
         Routed{"deepseek", "matching/deepseek", {1, 2}, {0, 1, 2, 5, 11, 3}},
         Routed{"phimoe", "phimoe", {0, 1}, {0, 1, 2, 3}},
         Routed{"gpt_oss", "gpt_oss", {0, 1}, {0, 1, 2, 3}},
+        Routed{"llama4_text", "llama4_text", {1, 3}, {0, 1, 2, 3}},
         Routed{"dbrx", "dbrx", {0, 1}, {0, 1, 2, 3}},
         Routed{"jetmoe", "jetmoe", {0, 1}, {0, 1, 2, 3}},
         Routed{"grok1", "grok1", {0, 1}, {0, 1, 2, 3}}));
