@@ -50,6 +50,7 @@ class ResidentModel final : public Model {
 
   const Checkpoint& checkpoint() const override { return *checkpoint_; }
   const std::string& device() const override { return device_; }
+  std::int64_t weight_bytes() const override { return weights_.bytes; }
 
   absl::Status Forward(const TokenBatch& batch, const ForwardRequest& request,
                        ForwardObserver& observer, ThreadPool& pool,

@@ -149,6 +149,14 @@ ResidentMatrix::ResidentMatrix(const MatrixView& view,
   scales_ = ResidentScales(view, owner, device);
 }
 
+std::int64_t ResidentMatrix::bytes() const {
+  if (!codes_.defined()) {
+    return defined() ? numerics::StoredBytes(view_) : 0;
+  }
+  const std::size_t scales = scales_.defined() ? scales_.nbytes() : 0;
+  return static_cast<std::int64_t>(codes_.nbytes() + scales);
+}
+
 ResidentMatrix ResidentMatrix::narrow(std::int64_t dimension,
                                       std::int64_t begin,
                                       std::int64_t size) const {

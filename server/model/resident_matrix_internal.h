@@ -33,6 +33,8 @@ class ResidentMatrix {
                  std::shared_ptr<const void> owner, c10::Device device,
                  Widening widening);
 
+  /// Memory that its elements and scales take.
+  std::int64_t bytes() const;
   bool defined() const { return codes_.defined() || view_.data != nullptr; }
   /// Rows (0) or columns (1).
   std::int64_t size(std::int64_t dimension) const {

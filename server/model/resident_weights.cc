@@ -71,29 +71,36 @@ class Loader {
   Loader(std::shared_ptr<const Checkpoint> checkpoint, c10::Device device)
       : checkpoint_(std::move(checkpoint)), device_(device) {}
 
-  at::Tensor Matrix(const TensorEntry& entry) const {
-    return MakeResident(entry, checkpoint_, device_);
+  // Of all that was made.
+  std::int64_t bytes() const { return bytes_; }
+
+  at::Tensor Matrix(const TensorEntry& entry) {
+    return Counted(MakeResident(entry, checkpoint_, device_));
   }
 
-  ResidentMatrix Weight(const numerics::MatrixView& view) const {
-    return ResidentMatrix(view, checkpoint_, device_);
+  ResidentMatrix Weight(const numerics::MatrixView& view) {
+    ResidentMatrix weight(view, checkpoint_, device_);
+    bytes_ += weight.bytes();
+    return weight;
   }
 
-  at::Tensor Vector(const TensorEntry* entry) const {
+  at::Tensor Vector(const TensorEntry* entry) {
     return entry == nullptr ? at::Tensor()
-                            : Matrix(*entry).to(at::kFloat).contiguous();
+                            : Counted(MakeResident(*entry, checkpoint_, device_)
+                                          .to(at::kFloat)
+                                          .contiguous());
   }
 
-  NormWeights Norm(const NormTensors& norm) const {
+  NormWeights Norm(const NormTensors& norm) {
     return {Vector(norm.weight), Vector(norm.bias)};
   }
 
-  LinearWeights Linear(const LinearTensors& linear) const {
+  LinearWeights Linear(const LinearTensors& linear) {
     return {linear.present() ? Weight(linear.weight) : ResidentMatrix(),
             Vector(linear.bias)};
   }
 
-  BlockWeights Block(const ExpertWeights& weights) const {
+  BlockWeights Block(const ExpertWeights& weights) {
     return {Weight(weights[Projection::kGate]),
             Weight(weights[Projection::kUp]),
             Weight(weights[Projection::kDown]),
@@ -101,15 +108,15 @@ class Loader {
   }
 
   // One row as a vector; `view` may be strided.
-  at::Tensor Row(const numerics::MatrixView& view) const {
-    return MakeResident(view, checkpoint_, device_)
-        .to(at::kFloat)
-        .contiguous()
-        .view({view.cols});
+  at::Tensor Row(const numerics::MatrixView& view) {
+    return Counted(MakeResident(view, checkpoint_, device_)
+                       .to(at::kFloat)
+                       .contiguous()
+                       .view({view.cols}));
   }
 
   BlockWeights Block(const ExpertWeights& weights,
-                     const ExpertBiases& biases) const {
+                     const ExpertBiases& biases) {
     BlockWeights block = Block(weights);
     block.gate_bias = Row(biases.gate);
     block.up_bias = Row(biases.up);
@@ -117,7 +124,7 @@ class Loader {
     return block;
   }
 
-  AttentionWeights Attention(const AttentionTensors& a) const {
+  AttentionWeights Attention(const AttentionTensors& a) {
     AttentionWeights attention;
     attention.q = Linear(a.q);
     attention.k = Linear(a.k);
@@ -143,7 +150,7 @@ class Loader {
     return attention;
   }
 
-  ResidentLayer Layer(const LayerTensors& tensors) const {
+  ResidentLayer Layer(const LayerTensors& tensors) {
     ResidentLayer layer;
     layer.input_norm = Norm(tensors.input_norm);
     layer.post_attention_norm = Norm(tensors.post_attention_norm);
@@ -173,8 +180,14 @@ class Loader {
   }
 
  private:
+  at::Tensor Counted(at::Tensor tensor) {
+    bytes_ += static_cast<std::int64_t>(tensor.nbytes());
+    return tensor;
+  }
+
   std::shared_ptr<const Checkpoint> checkpoint_;
   c10::Device device_;
+  std::int64_t bytes_ = 0;
 };
 
 }  // namespace
@@ -183,7 +196,7 @@ absl::StatusOr<ResidentWeights> LoadResidentWeights(
     const std::shared_ptr<const Checkpoint>& checkpoint, c10::Device device,
     const RunContext& context) {
   const ModelTensors& tensors = checkpoint->tensors_by_role();
-  const Loader loader(checkpoint, device);
+  Loader loader(checkpoint, device);
   const std::int64_t total = ResidentBytes(*checkpoint);
   ResidentWeights weights;
   std::int64_t done = 0;
@@ -206,6 +219,7 @@ absl::StatusOr<ResidentWeights> LoadResidentWeights(
                           : loader.Linear(tensors.lm_head);
     return absl::OkStatus();
   }));
+  weights.bytes = loader.bytes();
   context.ReportProgress({"loading weights", total, total, "bytes"});
   return weights;
 }

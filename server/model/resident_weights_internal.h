@@ -82,6 +82,7 @@ struct ResidentWeights {
   NormWeights final_norm;  // [D]
   LinearWeights lm_head;  // [V, D]
   std::vector<ResidentLayer> layers;
+  std::int64_t bytes = 0;  // that all of these hold, counted
 };
 
 /// Makes the weights of `checkpoint` resident; they keep it alive where they

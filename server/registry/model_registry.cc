@@ -169,7 +169,7 @@ ModelRegistry::OpenCheckpoint(absl::string_view name) {
 absl::StatusOr<internal::ResidentPtr> ModelRegistry::State::Join(
     const std::string& name,
     const std::shared_ptr<const model::Checkpoint>& checkpoint,
-    std::int64_t needed_bytes, const RunContext& context,
+    const model::MemoryEstimate& estimate, const RunContext& context,
     ResidentPtr& outdated) {
   ResidentPtr resident = Find(name);
   while (resident != nullptr && resident->state == ModelState::kLoading &&
@@ -191,7 +191,7 @@ absl::StatusOr<internal::ResidentPtr> ModelRegistry::State::Join(
   }
   if (resident == nullptr) {
     MOESCOPE_ASSIGN_OR_RETURN(resident,
-                              StartLoad(name, checkpoint, needed_bytes));
+                              StartLoad(name, checkpoint, estimate));
   } else if (resident->state == ModelState::kLoading) {
     ++stats.loads_joined;
   }
@@ -208,11 +208,10 @@ absl::StatusOr<ModelHandle> ModelRegistry::Acquire(absl::string_view name,
   MOESCOPE_ASSIGN_OR_RETURN(const auto checkpoint,
                             state.OpenCheckpoint(folder));
   const model::MemoryEstimate estimate = state.source->Estimate(*checkpoint);
-  const std::int64_t needed = estimate.weight_bytes + estimate.workspace_bytes;
   internal::ResidentPtr outdated;
   absl::StatusOr<internal::ResidentPtr> joined = [&] {
     const MutexLock lock(state.mutex);
-    return state.Join(folder.name, checkpoint, needed, context, outdated);
+    return state.Join(folder.name, checkpoint, estimate, context, outdated);
   }();
   if (outdated != nullptr) {
     state.Free({outdated});
@@ -310,6 +309,10 @@ RegistryStats ModelRegistry::stats() const {
   stats.budget_bytes = state_->options.memory_budget_bytes;
   for (const internal::ResidentPtr& resident : state_->residents) {
     stats.reserved_bytes += resident->bytes;
+    stats.workspace_bytes += resident->estimate.workspace_bytes;
+    stats.weight_bytes += resident->model == nullptr
+                              ? resident->estimate.weight_bytes
+                              : resident->model->weight_bytes();
     if (resident->state == ModelState::kReady) {
       ++stats.resident_models;
     }

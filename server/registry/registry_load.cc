@@ -37,17 +37,27 @@ absl::Status TooLarge(const std::string& name,
       details);
 }
 
-void ReportLoad(const absl::Status& status, bool cancelled,
+void ReportLoad(const internal::Resident& resident,
+                const absl::StatusOr<std::shared_ptr<const model::Model>>& loaded,
                 absl::Duration took, Metrics* metrics) {
   if (metrics == nullptr) {
     return;
   }
-  if (status.ok()) {
-    metrics->ModelLoadSeconds("total", took);
-  } else if (!cancelled) {
-    const std::string reason = GetErrorDetails(status).reason;
-    metrics->ModelLoadFailed(
-        reason.empty() ? absl::StatusCodeToString(status.code()) : reason);
+  if (!loaded.ok()) {
+    if (!resident.token->cancelled()) {
+      const std::string reason = GetErrorDetails(loaded.status()).reason;
+      metrics->ModelLoadFailed(
+          reason.empty() ? absl::StatusCodeToString(loaded.status().code())
+                         : reason);
+    }
+    return;
+  }
+  metrics->ModelLoadSeconds("total", took);
+  const std::int64_t estimated = resident.estimate.weight_bytes;
+  if (estimated > 0) {
+    metrics->SetModelEstimateError(
+        static_cast<double>((*loaded)->weight_bytes() - estimated) /
+        static_cast<double>(estimated));
   }
 }
 
@@ -86,7 +96,9 @@ void ModelRegistry::State::CountEviction(absl::string_view reason) const {
 absl::StatusOr<internal::ResidentPtr> ModelRegistry::State::StartLoad(
     const std::string& name,
     std::shared_ptr<const model::Checkpoint> checkpoint,
-    std::int64_t needed_bytes) {
+    const model::MemoryEstimate& estimate) {
+  const std::int64_t needed_bytes =
+      estimate.weight_bytes + estimate.workspace_bytes;
   const EvictionPlan plan = Plan(needed_bytes);
   if (absl::Status room = CheckPlan(name, needed_bytes, plan); !room.ok()) {
     ++stats.refused_too_large;
@@ -108,6 +120,7 @@ absl::StatusOr<internal::ResidentPtr> ModelRegistry::State::StartLoad(
   }
   auto resident = std::make_shared<internal::Resident>();
   resident->name = name;
+  resident->estimate = estimate;
   resident->bytes = needed_bytes;
   resident->checkpoint = std::move(checkpoint);
   resident->token = std::make_shared<CancellationToken>();
@@ -154,8 +167,7 @@ void ModelRegistry::State::FinishLoad(
     absl::Time started) {
   const absl::Time now = clock.Now();
   // Before anybody can see that the load has ended.
-  ReportLoad(loaded.status(), resident->token->cancelled(), now - started,
-             options.metrics);
+  ReportLoad(*resident, loaded, now - started, options.metrics);
   bool leftover = false;
   {
     const MutexLock lock(mutex);

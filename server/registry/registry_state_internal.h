@@ -32,6 +32,8 @@ inline constexpr absl::Duration kLookInterval = absl::Milliseconds(20);
 struct Resident {
   // Constant once it is in the list.
   std::string name;
+  model::MemoryEstimate estimate;
+  /// Reserved: all of the estimate.
   std::int64_t bytes = 0;
   std::shared_ptr<const model::Checkpoint> checkpoint;
   std::shared_ptr<CancellationToken> token;
@@ -114,13 +116,13 @@ struct ModelRegistry::State {
   absl::StatusOr<ResidentPtr> Join(
       const std::string& name,
       const std::shared_ptr<const model::Checkpoint>& checkpoint,
-      std::int64_t needed_bytes, const RunContext& context,
+      const model::MemoryEstimate& estimate, const RunContext& context,
       ResidentPtr& outdated) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   /// Reserves and starts a load, or says why not.
   absl::StatusOr<ResidentPtr> StartLoad(
       const std::string& name,
       std::shared_ptr<const model::Checkpoint> checkpoint,
-      std::int64_t needed_bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+      const model::MemoryEstimate& estimate) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   /// The body of a load's thread.
   void RunLoad(const ResidentPtr& resident,
                const std::vector<ResidentPtr>& victims)

@@ -1,6 +1,7 @@
 // The calls of Service about the server itself.
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,21 @@ absl::string_view MetricState(ModelState state) {
       return "failed";
   }
   return "failed";
+}
+
+void PublishDeviceMemory(const Service::State& state) {
+  const std::optional<model::DeviceMemory> memory =
+      model::MeasureDeviceMemory(state.device);
+  if (!memory.has_value()) {
+    return;
+  }
+  const auto set = [&state](absl::string_view kind, std::int64_t bytes) {
+    state.metrics.SetDeviceMemoryBytes(state.device, kind, bytes);
+  };
+  set("allocated", memory->allocated_bytes);
+  set("reserved", memory->reserved_bytes);
+  set("free", memory->free_bytes);
+  set("other", memory->other_bytes);
 }
 
 }  // namespace
@@ -117,7 +133,10 @@ void Service::PublishMetrics() {
   }
   const RegistryStats registry = state_->registry->stats();
   state_->metrics.SetModelResidentBytes(state_->device, "weights",
-                                        registry.reserved_bytes);
+                                        registry.weight_bytes);
+  state_->metrics.SetModelResidentBytes(state_->device, "workspace",
+                                        registry.workspace_bytes);
+  PublishDeviceMemory(*state_);
   const ResultStoreStats results = state_->results->stats();
   state_->metrics.SetCacheBytes("memory", results.memory_bytes);
   state_->metrics.SetCacheBytes("disk", results.disk_bytes);

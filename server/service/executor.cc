@@ -98,6 +98,30 @@ class AnalysisExecutor final : public Executor {
 
   absl::StatusOr<std::optional<ResultRow>> Execute(
       const ExecutionRecord& execution, ExecutionControl& control) override {
+    auto done = Work(execution, control);
+    if (GetErrorDetails(done.status()).reason == "OUT_OF_DEVICE_MEMORY") {
+      state_.metrics.DeviceOutOfMemory(state_.device);
+    }
+    return done;
+  }
+
+  void Forget(const ExecutionRecord& execution) override {
+    if (execution.analysis == kLoadModelJob ||
+        execution.analysis == kVerifyModelJob) {
+      return;  // They keep nothing.
+    }
+    const absl::Status status =
+        state_.results->DiscardRunning(execution.key, execution.fence);
+    if (!status.ok()) {
+      // The maintenance finds what was left.
+      Log(LogLevel::kWarning, "leftovers_not_removed",
+          {{"execution", execution.id}, {"error", status.ToString()}});
+    }
+  }
+
+ private:
+  absl::StatusOr<std::optional<ResultRow>> Work(
+      const ExecutionRecord& execution, ExecutionControl& control) {
     if (execution.analysis == kLoadModelJob) {
       MOESCOPE_RETURN_IF_ERROR(
           state_.registry->Load(execution.spec, control.context()));
@@ -133,21 +157,6 @@ class AnalysisExecutor final : public Executor {
         MakeRow(execution, spec, models.checkpoints, extent, started));
   }
 
-  void Forget(const ExecutionRecord& execution) override {
-    if (execution.analysis == kLoadModelJob ||
-        execution.analysis == kVerifyModelJob) {
-      return;  // They keep nothing.
-    }
-    const absl::Status status =
-        state_.results->DiscardRunning(execution.key, execution.fence);
-    if (!status.ok()) {
-      // The maintenance finds what was left.
-      Log(LogLevel::kWarning, "leftovers_not_removed",
-          {{"execution", execution.id}, {"error", status.ToString()}});
-    }
-  }
-
- private:
   // Errors: MODEL_CHANGED when the files are not those that the key stands for:
   // no answer is filed under the key of another.
   absl::StatusOr<OpenedModels> OpenModels(const ExecutionRecord& execution,

@@ -1,5 +1,6 @@
 #include "moescope/telemetry/metrics.h"
 
+#include <malloc.h>
 #include <unistd.h>
 
 #include <cstddef>
@@ -44,6 +45,11 @@ double ResidentBytes() {
   double resident_pages = 0;
   statm >> total_pages >> resident_pages;
   return resident_pages * static_cast<double>(sysconf(_SC_PAGESIZE));
+}
+
+double AllocatedBytes() {
+  const struct mallinfo2 heap = mallinfo2();
+  return static_cast<double>(heap.uordblks) + static_cast<double>(heap.hblkhd);
 }
 
 }  // namespace
@@ -243,6 +249,10 @@ void Metrics::SetDeviceMemoryBytes(absl::string_view device,
               static_cast<double>(bytes));
 }
 
+void Metrics::DeviceOutOfMemory(absl::string_view device) {
+  state_->Add(internal::kDeviceOutOfMemory, {device}, 1);
+}
+
 void Metrics::SetQueue(const std::vector<QueuedJobs>& queued,
                        const std::vector<RunningJobs>& running,
                        absl::Duration oldest_age,
@@ -326,6 +336,7 @@ void Metrics::AddTokens(std::int64_t tokens) {
 
 std::string Metrics::Serialize() {
   state_->Set(internal::kProcessResidentMemory, {}, ResidentBytes());
+  state_->Set(internal::kProcessAllocatedMemory, {}, AllocatedBytes());
   std::ostringstream out;
   prometheus::TextSerializer().Serialize(out, state_->registry.Collect());
   return out.str();

@@ -23,10 +23,13 @@ namespace moescope {
 class FakeModel final : public model::Model {
  public:
   FakeModel(std::shared_ptr<const model::Checkpoint> checkpoint,
-            std::shared_ptr<const int> alive)
-      : checkpoint_(std::move(checkpoint)), alive_(std::move(alive)) {}
+            std::int64_t weight_bytes, std::shared_ptr<const int> alive)
+      : checkpoint_(std::move(checkpoint)),
+        weight_bytes_(weight_bytes),
+        alive_(std::move(alive)) {}
   const model::Checkpoint& checkpoint() const override { return *checkpoint_; }
   const std::string& device() const override { return device_; }
+  std::int64_t weight_bytes() const override { return weight_bytes_; }
   absl::Status Forward(const model::TokenBatch&, const model::ForwardRequest&,
                        model::ForwardObserver&, ThreadPool&,
                        const RunContext&) const override {
@@ -35,6 +38,7 @@ class FakeModel final : public model::Model {
 
  private:
   const std::shared_ptr<const model::Checkpoint> checkpoint_;
+  const std::int64_t weight_bytes_;
   const std::shared_ptr<const int> alive_;
   const std::string device_ = "fake";
 };
@@ -67,6 +71,11 @@ class FakeModelSource final : public ModelSource {
   void FailWith(absl::Status failure) {
     const MutexLock lock(mutex_);
     failure_ = std::move(failure);
+  }
+  /// Weights take so much more than was estimated.
+  void MisestimateBy(std::int64_t bytes) {
+    const MutexLock lock(mutex_);
+    surplus_bytes_ = bytes;
   }
   void ChangeFiles() {
     const MutexLock lock(mutex_);
@@ -134,7 +143,10 @@ class FakeModelSource final : public ModelSource {
     if (!failure_.ok()) {
       return failure_;
     }
-    return std::make_shared<const FakeModel>(std::move(checkpoint), alive_);
+    const std::int64_t weight_bytes =
+        opened_.at(checkpoint.get()) - 1 + surplus_bytes_;
+    return std::make_shared<const FakeModel>(std::move(checkpoint),
+                                             weight_bytes, alive_);
   }
 
  private:
@@ -148,6 +160,7 @@ class FakeModelSource final : public ModelSource {
   // So that no address is used twice.
   mutable std::vector<std::shared_ptr<const model::Checkpoint>> kept_
       ABSL_GUARDED_BY(mutex_);
+  std::int64_t surplus_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   bool held_ ABSL_GUARDED_BY(mutex_) = false;
   int version_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);

@@ -93,6 +93,18 @@ TEST_F(ModelRegistryTest, CountsLoadsFailuresAndEvictionsInTheMetrics) {
                               "{reason=\"MODEL_TOO_LARGE\"} 1"));
 }
 
+TEST_F(ModelRegistryTest, AWrongEstimateShowsInTheMetrics) {
+  source_->MisestimateBy(39);
+
+  ASSERT_TRUE(registry_->Load("a", context_).ok());
+
+  // 39 bytes of weights and 1 of workspace were expected.
+  EXPECT_THAT(metrics_.Serialize(),
+              HasSubstr("moescope_model_estimate_error_ratio 1\n"));
+  EXPECT_EQ(registry_->stats().weight_bytes, 78);
+  EXPECT_EQ(registry_->stats().workspace_bytes, 1);
+}
+
 TEST_F(ModelRegistryTest, TellsBeforehandWhetherThereIsRoom) {
   EXPECT_TRUE(registry_->CheckRoom("a").ok());
   const absl::Status refused = registry_->CheckRoom("huge");

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -12,6 +14,17 @@ struct ComputeInfo {
   std::string torch_version;
 };
 ComputeInfo GetComputeInfo();
+
+/// Memory of one GPU in bytes; the four add up to all that it has.
+struct DeviceMemory {
+  std::int64_t allocated_bytes = 0;  ///< In tensors of this process.
+  std::int64_t reserved_bytes = 0;   ///< Kept by its allocator for others.
+  std::int64_t free_bytes = 0;
+  std::int64_t other_bytes = 0;  ///< Contexts, libraries, other processes.
+};
+/// nullopt for the CPU, for a GPU that nothing has been put on yet, and with a
+/// libtorch before 2.11, which can't be asked.
+std::optional<DeviceMemory> MeasureDeviceMemory(const std::string& device);
 
 /// Rate of fp32 matrix products on the calling thread, in GFLOP/s; takes about
 /// 0.2 s. Errors: INTERNAL (library failure).

@@ -65,6 +65,9 @@ class Model {
 
   virtual const Checkpoint& checkpoint() const = 0;
   virtual const std::string& device() const = 0;
+  /// Bytes that the weights hold on the device, counted as they were loaded:
+  /// matrices as on disk (on the CPU mapped pages), vectors in fp32.
+  virtual std::int64_t weight_bytes() const = 0;
 
   /// Runs `batch` through the model, showing `observer` what `request` asks
   /// for. Looks at `context` at least every tile.

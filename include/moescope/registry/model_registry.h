@@ -74,6 +74,10 @@ struct RegistryStats {
   /// Checkpoints mapped (misses of OpenCheckpoint's cache).
   std::int64_t checkpoints_opened = 0;
   std::int64_t reserved_bytes = 0;
+  /// Of the models that hold memory: what their weights take, estimated while
+  /// they are loading, and what is reserved beside them.
+  std::int64_t weight_bytes = 0;
+  std::int64_t workspace_bytes = 0;
   std::int64_t budget_bytes = 0;
   std::int64_t resident_models = 0;
 };

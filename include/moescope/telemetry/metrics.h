@@ -73,17 +73,18 @@ class Metrics {
   void SetModelsInState(absl::string_view state, std::int64_t count);
   /// `stage`: read, convert, total.
   void ModelLoadSeconds(absl::string_view stage, absl::Duration took);
-  /// `kind`: weights, buffers, workspace.
+  /// `kind`: weights, workspace.
   void SetModelResidentBytes(absl::string_view device, absl::string_view kind,
                              std::int64_t bytes);
   void ModelLoadFailed(absl::string_view reason);
   void ModelEvicted(absl::string_view reason);
-  /// (resident − estimated) / estimated bytes of the last load.
+  /// (loaded − estimated) / estimated bytes of weights, of the last load.
   void SetModelEstimateError(double ratio);
   void SetDeviceBudgetBytes(absl::string_view device, std::int64_t bytes);
   /// `kind`: allocated, reserved, free, other.
   void SetDeviceMemoryBytes(absl::string_view device, absl::string_view kind,
                             std::int64_t bytes);
+  void DeviceOutOfMemory(absl::string_view device);
 
   /// Jobs. The queue is replaced as a whole: what is not named becomes 0.
   void SetQueue(const std::vector<QueuedJobs>& queued,
