@@ -268,6 +268,27 @@ absl::StatusOr<std::vector<std::int64_t>> MemoryCosts::RowMinima(
   return minima;
 }
 
+absl::StatusOr<std::vector<double>> MemoryCosts::RowSums(
+    const std::vector<double>& x, const RunContext& context) {
+  std::vector<double> sums;
+  sums.reserve(x.size());
+  for (std::int64_t i = 0; i < size_; ++i) {
+    MOESCOPE_RETURN_IF_ERROR(context.Check());
+    sums.push_back(DotCosts(Row(i), x.data(), size_));
+  }
+  return sums;
+}
+
+absl::StatusOr<std::vector<double>> MemoryCosts::ColumnSums(
+    const std::vector<double>& x, const RunContext& context) {
+  std::vector<double> sums(x.size(), 0.0);
+  for (std::int64_t i = 0; i < size_; ++i) {
+    MOESCOPE_RETURN_IF_ERROR(context.Check());
+    AddCosts(Row(i), x[static_cast<std::size_t>(i)], size_, sums.data());
+  }
+  return sums;
+}
+
 absl::StatusOr<std::vector<std::int32_t>> MemoryCosts::TransportDuals(
     const RunContext& context) {
   const auto n = static_cast<std::size_t>(size_);

@@ -62,6 +62,12 @@ class CostSource {
       const std::vector<std::int64_t>& column_duals,
       const RunContext& context) = 0;
 
+  /// costs · x, and costsᵀ · x.
+  virtual absl::StatusOr<std::vector<double>> RowSums(
+      const std::vector<double>& x, const RunContext& context) = 0;
+  virtual absl::StatusOr<std::vector<double>> ColumnSums(
+      const std::vector<double>& x, const RunContext& context) = 0;
+
   /// Column duals near the optimal ones, from entropic transport at falling
   /// temperature; a start, no bound.
   virtual absl::StatusOr<std::vector<std::int32_t>> TransportDuals(
@@ -88,6 +94,10 @@ class MemoryCosts : public CostSource {
   absl::StatusOr<std::vector<std::int64_t>> RowMinima(
       const std::vector<std::int64_t>& column_duals,
       const RunContext& context) override;
+  absl::StatusOr<std::vector<double>> RowSums(
+      const std::vector<double>& x, const RunContext& context) override;
+  absl::StatusOr<std::vector<double>> ColumnSums(
+      const std::vector<double>& x, const RunContext& context) override;
   absl::StatusOr<std::vector<std::int32_t>> TransportDuals(
       const RunContext& context) override;
   const std::int32_t* Row(std::int64_t row) override {

@@ -236,6 +236,46 @@ std::int64_t RelaxAll(const std::int32_t* row, std::int64_t base,
   return place;
 }
 
+HWY_INLINE hn::Vec<hn::ScalableTag<double>> LoadReals(const std::int32_t* row) {
+  const hn::ScalableTag<double> d;
+  const hn::Rebind<std::int32_t, decltype(d)> narrow;
+  return hn::PromoteTo(d, hn::LoadU(narrow, row));
+}
+
+double DotCosts(const std::int32_t* row, const double* x, std::int64_t count) {
+  const hn::ScalableTag<double> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  // Two sums, so that additions wait less for each other.
+  auto even = hn::Zero(d);
+  auto odd = hn::Zero(d);
+  std::int64_t j = 0;
+  for (; j + 2 * lanes <= count; j += 2 * lanes) {
+    even = hn::MulAdd(LoadReals(row + j), hn::LoadU(d, x + j), even);
+    odd = hn::MulAdd(LoadReals(row + j + lanes), hn::LoadU(d, x + j + lanes),
+                     odd);
+  }
+  double sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(even, odd)));
+  for (; j < count; ++j) {
+    sum += static_cast<double>(row[j]) * x[j];
+  }
+  return sum;
+}
+
+void AddCosts(const std::int32_t* row, double factor, std::int64_t count,
+              double* sums) {
+  const hn::ScalableTag<double> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto factors = hn::Set(d, factor);
+  std::int64_t j = 0;
+  for (; j + lanes <= count; j += lanes) {
+    hn::StoreU(hn::MulAdd(LoadReals(row + j), factors, hn::LoadU(d, sums + j)),
+               d, sums + j);
+  }
+  for (; j < count; ++j) {
+    sums[j] += static_cast<double>(row[j]) * factor;
+  }
+}
+
 // 2^x for x ≤ 0, to 1e-4 of it; what is below 2^-100 becomes that.
 HWY_INLINE FloatVector PowerOfTwo(FloatVector x) {
   const Floats d;
@@ -311,6 +351,8 @@ HWY_EXPORT(CollectBelowWide);
 HWY_EXPORT(CollectBelowEach);
 HWY_EXPORT(KeepLeast);
 HWY_EXPORT(LeastDifference);
+HWY_EXPORT(DotCosts);
+HWY_EXPORT(AddCosts);
 HWY_EXPORT(RelaxAll);
 HWY_EXPORT(AddTransportRow);
 }  // namespace
@@ -351,6 +393,15 @@ std::int64_t KeepLeast(std::int64_t* keys, std::int64_t size,
 std::int64_t LeastDifference(const std::int32_t* row, const std::int64_t* shift,
                              std::int64_t count) {
   return HWY_DYNAMIC_DISPATCH(LeastDifference)(row, shift, count);
+}
+
+double DotCosts(const std::int32_t* row, const double* x, std::int64_t count) {
+  return HWY_DYNAMIC_DISPATCH(DotCosts)(row, x, count);
+}
+
+void AddCosts(const std::int32_t* row, double factor, std::int64_t count,
+              double* sums) {
+  HWY_DYNAMIC_DISPATCH(AddCosts)(row, factor, count, sums);
 }
 
 std::int64_t RelaxAll(const std::int32_t* row, std::int64_t base,

@@ -2,8 +2,9 @@
 
 #include <cstdint>
 
-// The inner loops of SolveAssignment, dispatched at run time. All but the
-// transport kernel are integer: every target gives the same result.
+// The inner loops of SolveAssignment, dispatched at run time. Kernels
+// in floating point serve duals to start from; the others are integer: every
+// target gives the same result.
 namespace moescope::numerics::internal {
 
 /// Room that a list of collected columns needs beyond its longest content.
@@ -41,6 +42,11 @@ std::int64_t KeepLeast(std::int64_t* keys, std::int64_t size,
 /// Least row[j] − shift[j]; `count` ≥ 1.
 std::int64_t LeastDifference(const std::int32_t* row, const std::int64_t* shift,
                              std::int64_t count);
+
+/// Σ_j row[j] x[j], in fp64; and sums[j] += factor · row[j].
+double DotCosts(const std::int32_t* row, const double* x, std::int64_t count);
+void AddCosts(const std::int32_t* row, double factor, std::int64_t count,
+              double* sums);
 
 /// Columns of a shortest path search over a whole matrix.
 struct DenseSearch {

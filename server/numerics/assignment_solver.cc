@@ -8,6 +8,7 @@
 
 #include "moescope/base/status_macros.h"
 #include "server/numerics/assignment_kernels_internal.h"
+#include "server/numerics/sorted_duals_internal.h"
 
 namespace moescope::numerics::internal {
 namespace {
@@ -58,7 +59,7 @@ class Solver {
       MOESCOPE_ASSIGN_OR_RETURN(solved, RunRounds(options_.max_rounds, options_.give_up_share));
     }
     if (!solved) {
-      MOESCOPE_RETURN_IF_ERROR(StartFromTransport());
+      MOESCOPE_RETURN_IF_ERROR(StartFromBetterDuals());
       MOESCOPE_ASSIGN_OR_RETURN(
           solved, RunRounds(options_.max_rounds_after_transport, 2));
     }
@@ -83,10 +84,15 @@ class Solver {
     return duals;
   }
 
-  absl::Status StartFromTransport() {
-    effort_.transport = true;
-    MOESCOPE_ASSIGN_OR_RETURN(const std::vector<std::int32_t> column_shift,
-                              costs_.TransportDuals(context_));
+  // From those of a matrix that sorting solves, if it is one; else from
+  // transport.
+  absl::Status StartFromBetterDuals() {
+    MOESCOPE_ASSIGN_OR_RETURN(std::vector<std::int32_t> column_shift,
+                              SortedDuals(costs_, context_));
+    if (column_shift.empty()) {
+      effort_.transport = true;
+      MOESCOPE_ASSIGN_OR_RETURN(column_shift, costs_.TransportDuals(context_));
+    }
     const std::vector<std::int64_t> wide(column_shift.begin(),
                                          column_shift.end());
     MOESCOPE_ASSIGN_OR_RETURN(const std::vector<std::int64_t> minima,

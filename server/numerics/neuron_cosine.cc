@@ -49,10 +49,12 @@ absl::Status CheckPairs(absl::Span<const NeuronPair> pairs) {
 
 namespace {
 
-// Tiles follow from the shape alone. A product of one tile takes some tens of
-// milliseconds: that is how soon a cancellation is seen.
+// Tiles follow from the shape alone.
 constexpr std::int64_t kTileRows = 256;
 constexpr std::int64_t kTileCols = 2048;
+// Columns of one call of the BLAS library, which takes some ten milliseconds:
+// that is how soon a cancellation is seen.
+constexpr std::int64_t kProductCols = 512;
 // Rows widened at once: columns that lie together in memory are read well.
 constexpr std::int64_t kWidenRows = 64;
 // Part of a tile whose fp64 products stay in the second-level cache.
@@ -201,7 +203,12 @@ class TileFiller {
                                 left_[p].Normalised(context_));
       MOESCOPE_ASSIGN_OR_RETURN(const at::Tensor right,
                                 right_[p].Normalised(context_));
-      tile.addmm_(left, right.t(), p == 0 ? 0 : 1, 1);
+      for (std::int64_t j = 0; j < cols; j += kProductCols) {
+        MOESCOPE_RETURN_IF_ERROR(context_.Check());
+        const std::int64_t count = std::min(kProductCols, cols - j);
+        tile.narrow(1, j, count)
+            .addmm_(left, right.narrow(0, j, count).t(), p == 0 ? 0 : 1, 1);
+      }
     }
     return out.Set(row, col,
                    {tile.data_ptr<float>(), ElementType::kFloat32, rows, cols,

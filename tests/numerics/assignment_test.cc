@@ -263,6 +263,20 @@ TEST_P(AssignmentKindTest, IsTheSameOnTheThinnestCore) {
   EXPECT_EQ(LeastCost(matrix, options), PlainLeastCost(matrix));
 }
 
+TEST(AssignmentTest, SortsWhatSortingSolves) {
+  const SimilarityMatrix matrix =
+      Quantise(MakeInstance("rank one", 600, 7));
+  internal::MemoryCosts costs(matrix);
+
+  const auto solution = internal::SolveCosts(
+      costs, internal::SolverOptions(), RunContext());
+
+  ASSERT_EQ(solution.status(), absl::OkStatus());
+  EXPECT_FALSE(solution->effort.transport);
+  EXPECT_FALSE(solution->effort.dense);
+  EXPECT_LE(solution->effort.rounds, 2);
+}
+
 TEST(AssignmentTest, PricesDualsThatNeed64Bits) {
   const SimilarityMatrix matrix = Quantise({2, {1.0F, 0.5F, 0.25F, 0.0F}});
   internal::MemoryCosts costs(matrix);
