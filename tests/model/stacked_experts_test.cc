@@ -6,7 +6,6 @@
 #include <cstring>
 #include <map>
 #include <memory>
-#include <ostream>
 #include <string>
 #include <vector>
 
@@ -14,7 +13,8 @@
 #include <gtest/gtest.h>
 
 #include "moescope/numerics/widen_rows.h"
-#include "server/model/families/decoder_internal.h"
+#include "server/model/families/family_internal.h"
+#include "tests/model/scratch_folder.h"
 
 namespace moescope::model::internal {
 namespace {
@@ -43,53 +43,6 @@ struct Tensors {
   TensorMap map;
 };
 
-struct Bound {
-  std::vector<ExpertWeights> experts;
-  std::vector<ExpertBiases> biases;
-};
-
-// A layout and the fixture that has it.
-struct Layout {
-  const char* fixture;
-  std::int64_t layer;
-  std::int64_t experts, width, expert_width;
-  bool clamped;
-  absl::StatusOr<Bound> (*bind)(const TensorBinder& binder);
-};
-
-void PrintTo(const Layout& layout, std::ostream* out) { *out << layout.fixture; }
-
-ModelConfig ConfigOf(const Layout& layout) {
-  ModelConfig config;
-  config.family = "test";
-  config.num_experts = layout.experts;
-  config.width = layout.width;
-  config.expert_width = layout.expert_width;
-  config.quantisation = Quantisation::kFloat8Blocks;
-  config.scale_block_rows = config.scale_block_cols = 16;
-  return config;
-}
-
-absl::StatusOr<Bound> WithoutBiases(
-    absl::StatusOr<std::vector<ExpertWeights>> experts) {
-  if (!experts.ok()) return experts.status();
-  return Bound{*std::move(experts), {}};
-}
-
-absl::StatusOr<Bound> WithBiases(
-    const TensorBinder& binder,
-    absl::StatusOr<std::vector<ExpertWeights>> experts) {
-  auto bound = WithoutBiases(std::move(experts));
-  if (!bound.ok()) return bound;
-  auto biases =
-      BindExpertBiases(binder, "model.layers.1.mlp.experts.gate_up_proj_bias",
-                       "model.layers.1.mlp.experts.down_proj_bias",
-                       GateUpOrder::kInterleaved);
-  if (!biases.ok()) return biases.status();
-  bound->biases = *std::move(biases);
-  return bound;
-}
-
 std::vector<double> Widen(const MatrixView& view) {
   std::vector<float> values(static_cast<std::size_t>(view.size()));
   numerics::WidenRows(view, 0, view.rows, values.data());
@@ -113,57 +66,64 @@ std::vector<double> Apply(const MatrixView& weight,
   return y;
 }
 
-double Act(double gate, double up, bool clamped) {
-  if (!clamped) return gate / (1 + std::exp(-gate)) * up;
-  constexpr double kLimit = 1.5;  // swiglu_limit of the fixtures
-  const double g = std::min(gate, kLimit);
-  const double u = std::clamp(up, -kLimit, kLimit);
-  return g / (1 + std::exp(-1.702 * g)) * (u + 1);
+double Act(double gate, double up, const ModelConfig& config) {
+  if (config.activation == Activation::kSilu) {
+    return gate / (1 + std::exp(-gate)) * up;
+  }
+  const double g = std::min(gate, config.swiglu_limit);
+  const double u = std::clamp(up, -config.swiglu_limit, config.swiglu_limit);
+  return g / (1 + std::exp(-config.swiglu_alpha * g)) * (u + 1);
 }
 
-std::vector<double> RunExpert(const Bound& bound, std::size_t expert,
-                              const std::vector<double>& x, bool clamped) {
-  const ExpertWeights& weights = bound.experts[expert];
+std::vector<double> RunExpert(const LayerTensors& layer, std::size_t expert,
+                              const std::vector<double>& x,
+                              const ModelConfig& config) {
+  const ExpertWeights& weights = layer.experts[expert];
   std::vector<double> gate_bias, up_bias, down_bias;
-  if (!bound.biases.empty()) {
-    gate_bias = Widen(bound.biases[expert].gate);
-    up_bias = Widen(bound.biases[expert].up);
-    down_bias = Widen(bound.biases[expert].down);
+  if (!layer.expert_biases.empty()) {
+    gate_bias = Widen(layer.expert_biases[expert].gate);
+    up_bias = Widen(layer.expert_biases[expert].up);
+    down_bias = Widen(layer.expert_biases[expert].down);
   }
   const auto gate = Apply(weights[Projection::kGate], x, gate_bias);
   const auto up = Apply(weights[Projection::kUp], x, up_bias);
   std::vector<double> hidden;
   for (std::size_t i = 0; i < gate.size(); ++i) {
-    hidden.push_back(Act(gate[i], up[i], clamped));
+    hidden.push_back(Act(gate[i], up[i], config));
   }
   return Apply(weights[Projection::kDown], hidden, down_bias);
 }
 
-class LayoutTest : public ::testing::TestWithParam<Layout> {};
+// The layouts by the fixtures that have them.
+class LayoutTest : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(LayoutTest, GivesEveryExpertsReferenceOutputs) {
-  const Layout& layout = GetParam();
-  const Tensors tensors(Fixture(layout.fixture, "model.safetensors"));
-  const Tensors reference(Fixture(layout.fixture, "reference_short.safetensors"));
-  const std::string prefix = "layer." + std::to_string(layout.layer) + ".";
-  const std::vector<float> inputs = reference.Values(prefix + "moe_input");
-  const std::vector<float> expected = reference.Values(prefix + "expert_outputs");
-  const ModelConfig config = ConfigOf(layout);
+  const Tensors tensors(Fixture(GetParam(), "model.safetensors"));
+  const Tensors reference(Fixture(GetParam(), "reference_short.safetensors"));
+  const std::vector<float> inputs = reference.Values("layer.1.moe_input");
+  const std::vector<float> expected = reference.Values("layer.1.expert_outputs");
+  const auto config = ParseConfig(ReadBytes(Fixture(GetParam(), "config.json")));
+  ASSERT_TRUE(config.ok()) << config.status();
+  ModelTensors bound;
+  bound.layers.resize(config->layers.size());
 
-  const auto bound = layout.bind(TensorBinder(config, tensors.map));
+  const absl::Status status = FamilyOf(*config)->bind_blocks(
+      TensorBinder(*config, tensors.map), bound);
 
-  ASSERT_TRUE(bound.ok()) << bound.status();
-  ASSERT_EQ(static_cast<std::int64_t>(bound->experts.size()), layout.experts);
-  const auto width = static_cast<std::size_t>(layout.width);
+  ASSERT_TRUE(status.ok()) << status;
+  const LayerTensors& layer = bound.layers[1];
+  ASSERT_EQ(static_cast<std::int64_t>(layer.experts.size()),
+            config->num_experts);
+  const auto width = static_cast<std::size_t>(config->width);
   const std::size_t tokens = inputs.size() / width;
-  ASSERT_EQ(expected.size(), inputs.size() * bound->experts.size());
+  ASSERT_EQ(expected.size(), inputs.size() * layer.experts.size());
   double worst = 0;
-  for (std::size_t e = 0; e < bound->experts.size(); ++e) {
+  for (std::size_t e = 0; e < layer.experts.size(); ++e) {
     for (std::size_t t = 0; t < tokens; ++t) {
       const std::vector<double> x(inputs.begin() + static_cast<long>(t * width),
                                   inputs.begin() +
                                       static_cast<long>((t + 1) * width));
-      const std::vector<double> y = RunExpert(*bound, e, x, layout.clamped);
+      const std::vector<double> y = RunExpert(layer, e, x, *config);
       for (std::size_t d = 0; d < width; ++d) {
         const double want = static_cast<double>(
             expected[(e * tokens + t) * width + d]);
@@ -176,51 +136,10 @@ TEST_P(LayoutTest, GivesEveryExpertsReferenceOutputs) {
   EXPECT_LT(worst, 1.0);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Fixtures, LayoutTest,
-    ::testing::Values(
-        Layout{"deepseek_v3_fp8", 1, 16, 40, 24, false,
-               [](const TensorBinder& binder) {
-                 return WithoutBiases(BindExperts(
-                     binder, "model.layers.1.mlp.experts.", kPlainNames));
-               }},
-        Layout{"gpt_oss_mxfp4", 1, 8, 64, 32, true,
-               [](const TensorBinder& binder) {
-                 return WithBiases(
-                     binder,
-                     BindMxfp4Experts(binder,
-                                      "model.layers.1.mlp.experts.gate_up_proj",
-                                      "model.layers.1.mlp.experts.down_proj"));
-               }},
-        Layout{"gpt_oss", 1, 8, 64, 32, true,
-               [](const TensorBinder& binder) {
-                 return WithBiases(
-                     binder, BindTransposedExperts(
-                                 binder,
-                                 "model.layers.1.mlp.experts.gate_up_proj",
-                                 "model.layers.1.mlp.experts.down_proj",
-                                 GateUpOrder::kInterleaved));
-               }},
-        Layout{"llama4_text", 1, 8, 32, 24, false,
-               [](const TensorBinder& binder) {
-                 return WithoutBiases(BindTransposedExperts(
-                     binder, "model.layers.1.feed_forward.experts.gate_up_proj",
-                     "model.layers.1.feed_forward.experts.down_proj",
-                     GateUpOrder::kHalves));
-               }},
-        Layout{"dbrx", 1, 8, 32, 24, false,
-               [](const TensorBinder& binder) {
-                 const std::string mlp =
-                     "transformer.blocks.1.ffn.experts.mlp.";
-                 return WithoutBiases(BindConcatenatedExperts(
-                     binder, mlp + "w1", mlp + "v1", mlp + "w2"));
-               }},
-        Layout{"jetmoe", 1, 8, 32, 24, false,
-               [](const TensorBinder& binder) {
-                 return WithoutBiases(BindFusedExperts(
-                     binder, "model.layers.1.mlp.input_linear.weight",
-                     "model.layers.1.mlp.output_linear.weight"));
-               }}));
+INSTANTIATE_TEST_SUITE_P(Fixtures, LayoutTest,
+                         ::testing::Values("deepseek_v3_fp8", "gpt_oss_mxfp4",
+                                           "gpt_oss", "llama4_text", "dbrx",
+                                           "jetmoe"));
 
 // Tensors made here, zeros throughout.
 class MadeTensors {
