@@ -29,6 +29,10 @@ constexpr std::int64_t kChunkElements = std::int64_t{1} << 21;
 // Elements of all participants that stay in the second-level cache (512 KiB of
 // bf16) while everything asked for is computed from them.
 constexpr std::int64_t kBlockElements = std::int64_t{1} << 18;
+// Rows that a kernel adds to the columns' sums together. Blocks of whole strips
+// give the same sums wherever they end, which depends on the number of
+// participants.
+constexpr std::int64_t kStripRows = 8;
 // Elements of all participants between two additions in fp64, within the
 // limits that keep rounding small and the reduction of sums cheap.
 constexpr std::int64_t kGramElements = std::int64_t{1} << 16;
@@ -158,6 +162,7 @@ class GramRun {
     chunk_rows_ = std::clamp<std::int64_t>(kChunkElements / row_elements, 1,
                                            kMaxChunkRows);
     block_rows_ = std::max<std::int64_t>(1, kBlockElements / row_elements);
+    if (block_rows_ > kStripRows) block_rows_ -= block_rows_ % kStripRows;
     block_cols_ = cols_;
     if (row_elements > kBlockElements) {
       block_cols_ = std::max<std::int64_t>(
