@@ -38,7 +38,8 @@ std::int64_t Limit(const ServerView& view, const char* name) {
   return found == view.limits.end() ? 0 : found->second;
 }
 
-void SetLimits(const ServerView& view, v1::ServerLimits& limits) {
+void SetLimits(const ServerView& view, const RpcServerOptions& options,
+               v1::ServerLimits& limits) {
   limits.set_max_tokens(Limit(view, "max_tokens"));
   limits.set_max_receive_bytes(kMaxReceiveBytes);
   limits.set_max_slice_bytes(codec::kMaxSliceBytes);
@@ -52,6 +53,7 @@ void SetLimits(const ServerView& view, v1::ServerLimits& limits) {
   limits.set_default_page_size(kDefaultPageSize);
   limits.set_max_page_size(kMaxPageSize);
   limits.set_max_request_id_length(kMaxRequestIdLength);
+  limits.set_max_streams(options.max_streams);
   SetDuration(absl::Seconds(30), *limits.mutable_lost_caller_grace());
   limits.set_result_disk_bytes(Limit(view, "cache_disk_bytes"));
   limits.set_result_memory_bytes(Limit(view, "cache_memory_bytes"));
@@ -98,7 +100,7 @@ v1::GetServerInfoResponse ToMessage(const ServerView& view,
     entry.set_budget_bytes(device.budget_bytes);
     entry.set_reserved_bytes(device.reserved_bytes);
   }
-  SetLimits(view, *out.mutable_limits());
+  SetLimits(view, options, *out.mutable_limits());
   SetNumerics(view, *out.mutable_numerics());
   for (const std::string& feature : view.features) {
     out.add_features(feature);

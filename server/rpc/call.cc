@@ -38,6 +38,23 @@ absl::Status ExceptionStatus(const std::string& method, const char* what) {
 
 }  // namespace
 
+absl::Status StreamPlace::Check() const {
+  const int limit = environment_.options.max_streams;
+  if (taken_before_ < limit) {
+    return absl::OkStatus();
+  }
+  ErrorDetails details;
+  details.reason = "STREAM_LIMIT";
+  details.metadata["limit"] = absl::StrCat(limit);
+  // A guess: streams end when their work does.
+  details.retry_after = absl::Seconds(5);
+  return MakeError(absl::StatusCode::kResourceExhausted,
+                   absl::StrCat("streams: ", limit,
+                                " are open, and no more are allowed; close "
+                                "one or try again later"),
+                   details);
+}
+
 Call::Call(CallEnvironment& environment, absl::string_view method,
            grpc::ServerContext& context, std::int64_t request_bytes)
     : environment_(environment),

@@ -40,6 +40,27 @@ struct CallEnvironment {
   std::atomic<bool> draining{false};
   /// The server stops now: whatever waits ends.
   CancellationToken stopping;
+  /// Streams and direct calls that are open.
+  std::atomic<int> open_streams{0};
+};
+
+/// A place among the streams that may be open at once.
+/// Threads: one.
+class StreamPlace {
+ public:
+  explicit StreamPlace(CallEnvironment& environment)
+      : environment_(environment),
+        taken_before_(environment.open_streams.fetch_add(1)) {}
+  ~StreamPlace() { environment_.open_streams.fetch_sub(1); }
+  StreamPlace(const StreamPlace&) = delete;
+  StreamPlace& operator=(const StreamPlace&) = delete;
+
+  /// RESOURCE_EXHAUSTED STREAM_LIMIT when all were taken.
+  absl::Status Check() const;
+
+ private:
+  CallEnvironment& environment_;
+  const int taken_before_;
 };
 
 /// The host of what gRPC calls a peer: "127.0.0.1", "::1", "unix".
@@ -142,12 +163,14 @@ grpc::Status HandleEarlyUnary(
     grpc::ServerContext* context,
     grpc::ServerUnaryStreamer<Request, Response>* streamer, UseCase use_case) {
   Request request;
+  const StreamPlace place(environment);
   const bool understood = streamer->Read(&request);
   Call call(environment, method, *context,
             static_cast<std::int64_t>(request.ByteSizeLong()));
   call.SetInitialMetadataSender([streamer] { streamer->SendInitialMetadata(); });
   return call.Run([&]() -> absl::Status {
     MOESCOPE_RETURN_IF_ERROR(call.Check());
+    MOESCOPE_RETURN_IF_ERROR(place.Check());
     if (!understood) {
       return absl::InvalidArgumentError(
           "the request is not the message that the method takes");
@@ -173,6 +196,7 @@ grpc::Status HandleStream(CallEnvironment& environment,
                           grpc::ServerContext* context, const Request* request,
                           grpc::ServerWriter<Response>* writer,
                           UseCase use_case) {
+  const StreamPlace place(environment);
   Call call(environment, method, *context,
             static_cast<std::int64_t>(request->ByteSizeLong()));
   call.SetInitialMetadataSender([writer] { writer->SendInitialMetadata(); });
@@ -185,7 +209,10 @@ grpc::Status HandleStream(CallEnvironment& environment,
     MOESCOPE_RETURN_IF_ERROR(call.Check());
     return absl::CancelledError("the connection was lost");
   };
-  return call.Run([&] { return use_case(call, *request, send); });
+  return call.Run([&]() -> absl::Status {
+    MOESCOPE_RETURN_IF_ERROR(place.Check());
+    return use_case(call, *request, send);
+  });
 }
 
 }  // namespace moescope::internal

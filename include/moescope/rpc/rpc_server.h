@@ -16,9 +16,12 @@ namespace moescope {
 struct RpcServerOptions {
   /// "127.0.0.1:50051"; port 0 picks a free one.
   std::string listen = "127.0.0.1:0";
-  /// Threads for calls; a stream keeps one as long as it lives, and a call
-  /// beyond is RESOURCE_EXHAUSTED.
+  /// Threads for calls; every call keeps one as long as it lives.
   int max_threads = 128;
+  /// Streams and direct calls, which may live long, at once; one more is
+  /// RESOURCE_EXHAUSTED STREAM_LIMIT. Well below max_threads: all other calls
+  /// have the rest.
+  int max_streams = 96;
   /// A watched job that does not change sends a sign of life this often.
   absl::Duration watch_heartbeat = absl::Seconds(10);
   /// What GetServerInfo shows of the process.
