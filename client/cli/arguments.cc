@@ -124,20 +124,29 @@ class CommandLine {
   }
 
   void AddInput(CLI::App* leaf, bool corpora) {
-    leaf->add_option("--text", a_.input.text, "One sequence");
-    leaf->add_option("--file", a_.input.file, "A text, cut into sequences");
-    leaf->add_option("--tokens", a_.input.tokens, "Ids of one sequence: 1,2,3")
-        ->check(CheckTokens);
-    leaf->add_option("--tokens-file", a_.input.tokens_file,
-                     "Ids, one sequence per line");
+    std::vector<CLI::Option*> sources = {
+        leaf->add_option("--text", a_.input.text, "One sequence"),
+        leaf->add_option("--file", a_.input.file, "A text, cut into sequences"),
+        leaf->add_option("--tokens", a_.input.tokens,
+                         "Ids of one sequence: 1,2,3")
+            ->check(CheckTokens),
+        leaf->add_option("--tokens-file", a_.input.tokens_file,
+                         "Ids, one sequence per line")};
     leaf->add_option("--sequence-tokens", a_.input.sequence_tokens,
                      "Length of the sequences that texts are cut into")
         ->check(CLI::NonNegativeNumber);
     if (corpora) {
-      leaf->add_option("--corpus", a_.input.corpora,
-                       "LABEL=FILE, a labelled text; may be repeated")
-          ->allow_extra_args(false)
-          ->check(CheckPair);
+      sources.push_back(
+          leaf->add_option("--corpus", a_.input.corpora,
+                           "LABEL=FILE, a labelled text; may be repeated")
+              ->allow_extra_args(false)
+              ->check(CheckPair));
+    }
+    // CLI11 makes an exclusion mutual.
+    for (std::size_t i = 1; i < sources.size(); ++i) {
+      for (std::size_t j = 0; j < i; ++j) {
+        sources[i]->excludes(sources[j]);
+      }
     }
   }
 
@@ -146,12 +155,16 @@ class CommandLine {
         ->check(CheckLayers);
   }
 
-  void AddOutput(CLI::App* leaf) {
-    leaf->add_option("-o,--output-file", a_.output_file,
-                     "File: .safetensors, .npz, .json, .jsonl or .csv");
+  // Gives the option of the file.
+  CLI::Option* AddOutput(CLI::App* leaf) {
+    CLI::Option* const file =
+        leaf->add_option("-o,--output-file", a_.output_file,
+                         "File: .safetensors, .npz, .json, .jsonl or .csv");
     leaf->add_option("--format", a_.format,
                      "Instead of what the file's extension says")
-        ->check(CheckFormat);
+        ->check(CheckFormat)
+        ->needs(file);
+    return file;
   }
 
   void AddModels() {
@@ -232,11 +245,13 @@ class CommandLine {
     AddInput(analyze, true);
     analyze->add_option("--baseline", a_.baseline,
                         "A second model to compare with");
-    CLI::Option* dry_run =
-        analyze->add_flag("--dry-run", a_.dry_run, "Only check and estimate");
+    CLI::Option* const file = AddOutput(analyze);
+    CLI::Option* const dry_run =
+        analyze->add_flag("--dry-run", a_.dry_run, "Only check and estimate")
+            ->excludes(file);
     analyze->add_flag("--detach", a_.detach, "Leave the job and print its id")
-        ->excludes(dry_run);
-    AddOutput(analyze);
+        ->excludes(dry_run)
+        ->excludes(file);
   }
 
   void AddOthers() {

@@ -1,7 +1,13 @@
 #include "client/cli/commands.h"
 
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
+#include <filesystem>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -15,8 +21,10 @@
 #include "client/lib/client.h"
 
 #include "moescope/base/byte_size.h"
+#include "moescope/base/error.h"
 #include "moescope/base/file.h"
 #include "moescope/base/log.h"
+#include "moescope/base/quote_name.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/base/uuid.h"
 #include "moescope/codec/messages.h"
@@ -29,6 +37,36 @@ constexpr absl::string_view kUsagePayload = "moescope/usage";
 
 void Print(absl::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
+}
+
+// The folder of -o must take a file before anything is computed for it.
+absl::Status CheckOutputFile(const std::string& path) {
+  if (path.empty()) {
+    return absl::OkStatus();
+  }
+  const std::filesystem::path file(path);
+  const std::filesystem::path folder =
+      file.has_parent_path() ? file.parent_path() : ".";
+  std::error_code error;
+  if (std::filesystem::is_directory(file, error)) {
+    return InvalidField("-o", absl::StrCat(QuoteName(path), " is a folder"));
+  }
+  if (::access(folder.c_str(), W_OK | X_OK) != 0) {
+    return InvalidField("-o", absl::StrCat("folder ",
+                                           QuoteName(folder.string()),
+                                           " can't be written to: ",
+                                           std::strerror(errno)));
+  }
+  return absl::OkStatus();
+}
+
+// Why the job `id` is not watched any more. A call's own end does not end it.
+absl::Status StillThere(const std::string& id, const absl::Status& status) {
+  if (!absl::IsDeadlineExceeded(status) && !absl::IsUnavailable(status)) {
+    return status;
+  }
+  return Annotate(status, absl::StrCat("job ", id, " goes on, see `jobs watch ",
+                                       id, "`"));
 }
 
 // One command's run.
@@ -96,12 +134,16 @@ absl::StatusOr<v1::Job> Runner::Follow(const v1::Job& job) {
   v1::Job ended = job;
   if (!HasEnded(job.state())) {
     const absl::Time shown_from = absl::Now() + absl::Seconds(1);
-    MOESCOPE_ASSIGN_OR_RETURN(
-        ended, client_.WatchJob(job.id(), true, [&](const v1::Job& now) {
-          if (absl::Now() >= shown_from) {
-            progress_.Show(now);
-          }
-        }));
+    auto watched = client_.WatchJob(job.id(), true, [&](const v1::Job& now) {
+      if (absl::Now() >= shown_from) {
+        progress_.Show(now);
+      }
+    });
+    if (!watched.ok()) {
+      progress_.Wipe();
+      return StillThere(job.id(), watched.status());
+    }
+    ended = *std::move(watched);
   }
   progress_.Wipe();
   MOESCOPE_RETURN_IF_ERROR(JobStatus(ended));
@@ -250,7 +292,8 @@ absl::Status Runner::Neurons() {
   });
 }
 
-// The Spec of `analyze`, without tokens: those travel as input.
+// The Spec of `analyze`; its empty token input counts as none, so that the
+// request's own may stand beside it.
 absl::StatusOr<v1::AnalysisSpec> BuildSpec(const Arguments& a) {
   MOESCOPE_ASSIGN_OR_RETURN(auto spec, spec::DefaultSpec(a.name));
   MOESCOPE_RETURN_IF_ERROR(
@@ -264,16 +307,7 @@ absl::StatusOr<v1::AnalysisSpec> BuildSpec(const Arguments& a) {
     MOESCOPE_RETURN_IF_ERROR(
         codec::SetFromJson(spec, name == "level" ? "levels" : name, value));
   }
-  v1::AnalysisSpec message = codec::ToMessage(spec);
-  if (const spec::TokenInput* tokens = spec::GetTokenInput(spec);
-      tokens != nullptr && tokens->empty()) {
-    if (message.has_routing_trace()) {
-      message.mutable_routing_trace()->clear_input();
-    } else if (message.has_activation_statistics()) {
-      message.mutable_activation_statistics()->clear_input();
-    }
-  }
-  return message;
+  return codec::ToMessage(spec);
 }
 
 absl::Status Runner::Analyze() {
@@ -400,6 +434,9 @@ absl::Status Dispatch(Runner& runner, Command command) {
 
 absl::Status RunCommand(const Arguments& arguments,
                         std::function<bool()> interrupted) {
+  if (absl::Status file = CheckOutputFile(arguments.output_file); !file.ok()) {
+    return UsageError(file);
+  }
   ClientOptions options;
   options.address = arguments.server;
   options.interrupted = std::move(interrupted);

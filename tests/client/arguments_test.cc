@@ -80,6 +80,38 @@ TEST(ArgumentsTest, UnknownExtensionIsWrongUsage) {
   EXPECT_THAT(outcome.err, HasSubstr("safetensors, npz"));
 }
 
+TEST(ArgumentsTest, TwoSourcesOfTokensAreWrongUsage) {
+  const ParseOutcome outcome =
+      Parse({"trace", "m", "--text", "a", "--tokens", "1,2"});
+
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("--text"));
+  EXPECT_THAT(outcome.err, HasSubstr("--tokens"));
+}
+
+TEST(ArgumentsTest, CorporaMayBeSeveralButAlone) {
+  EXPECT_TRUE(Parse({"neurons", "m", "--corpus", "a=f", "--corpus", "b=g"})
+                  .arguments.has_value());
+  EXPECT_EQ(Parse({"neurons", "m", "--corpus", "a=f", "--file", "g"}).exit_code,
+            2);
+}
+
+TEST(ArgumentsTest, FormatWithoutAFileIsWrongUsage) {
+  const ParseOutcome outcome =
+      Parse({"trace", "m", "--text", "a", "--format", "npz"});
+
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("--output-file"));
+}
+
+TEST(ArgumentsTest, DetachedJobWritesNoFile) {
+  const ParseOutcome outcome =
+      Parse({"analyze", "m", "n", "--detach", "-o", "x.npz"});
+
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("--detach"));
+}
+
 TEST(LayersTest, AreNumbersAndRanges) {
   EXPECT_THAT(*ParseLayers("0,3-5"), ElementsAre(0, 3, 4, 5));
 }
