@@ -6,6 +6,7 @@ Without the last argument the tests of class Validation are not there.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -67,7 +68,23 @@ class Lint(unittest.TestCase):
         self.lint("-f", values_file("host-path"))
 
 
+def bytes_of(quantity):
+    """"16GiB" of a flag, "20Gi" of Kubernetes."""
+    match = re.fullmatch("([0-9]+)([KMGT])iB?", quantity)
+    return int(match[1]) << 10 * (1 + "KMGT".index(match[2]))
+
+
 class Rendering(unittest.TestCase):
+
+    def test_results_leave_room_on_the_data_claim(self):
+        objects = render()
+        claim = objects["StatefulSet", "release-moescope"]["spec"][
+            "volumeClaimTemplates"][0]["spec"]["resources"]["requests"]
+        flags = pod_of(objects)["containers"][0]["args"]
+        [cache] = [flag.split("=")[1] for flag in flags
+                   if flag.startswith("--cache_bytes=")]
+        self.assertLessEqual(bytes_of(cache),
+                             0.9 * bytes_of(claim["storage"]))
 
     def test_defaults_are_one_server_with_its_claims_and_services(self):
         self.assertEqual(
