@@ -25,6 +25,18 @@ MODEL = "tiny-mixtral"
 START_SECONDS = 60
 CALL_SECONDS = 120
 
+# Queries that a server on which all goes well leaves empty; the labels of these,
+# too, are held against the declarations. All others must find something.
+MAY_BE_EMPTY = {
+    "Jobs waiting A", "Queued and running A", "Queued and running B",
+    "Share of server faults A", "Loads that failed A", "Rejected A",
+    "Lost and recovered A", "Lost and recovered B", "Time to cancel A",
+    "Store errors A",
+}
+
+# Labels that Prometheus adds.
+SCRAPED_LABELS = {"job", "instance", "le"}
+
 # What Grafana would put in; the scrape interval here is one second.
 VARIABLES = {
     "$__rate_interval": "30s",
@@ -114,6 +126,28 @@ def queries():
             yield f"{name}: {panel['title']} {target['refId']}", expression
 
 
+def declared_labels():
+    """The labels of each metric, by its name, from the server's one table."""
+    path = os.path.join(SOURCE_DIR, "server", "telemetry", "metric_table.cc")
+    with open(path, encoding="utf-8") as file:
+        rows = re.findall(r'\{"(moescope_\w+)",\s*k\w+,\s*"([\w,]*)"', file.read())
+    return {name: set(filter(None, labels.split(","))) for name, labels in rows}
+
+
+def unknown_labels(expression, declared):
+    """Labels that a query of one metric selects or groups by and that the
+    metric does not have."""
+    known = set(SCRAPED_LABELS)
+    used = set()
+    for metric, matchers in re.findall(r"\b(moescope_\w+)\{([^}]*)\}", expression):
+        family = re.sub(r"_(bucket|sum|count)$", "", metric)
+        known |= declared.get(metric, declared.get(family, set()))
+        used |= set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))
+    for labels in re.findall(r"\bby\s*\(([^)]*)\)", expression):
+        used |= {label.strip() for label in labels.split(",")}
+    return used - known
+
+
 class DashboardFiles(unittest.TestCase):
     maxDiff = None
 
@@ -138,6 +172,23 @@ class DashboardFiles(unittest.TestCase):
                 if metric not in declared and family not in declared:
                     unknown.append((where, metric))
         self.assertEqual(unknown, [])
+
+
+    def test_every_label_is_one_that_the_metric_has(self):
+        declared = declared_labels()
+        self.assertGreaterEqual(len(declared), 40)
+        wrong = [(where, labels) for where, expression in queries()
+                 for labels in [unknown_labels(expression, declared)] if labels]
+        self.assertEqual(wrong, [])
+
+    def test_a_wrong_label_is_noticed(self):
+        declared = {"moescope_x_total": {"tier"}}
+        self.assertEqual(unknown_labels(
+            'sum by (tier) (rate(moescope_x_total{job="a"}[1m]))', declared),
+            set())
+        self.assertEqual(unknown_labels(
+            'sum by (level) (rate(moescope_x_total{teir="a"}[1m]))', declared),
+            {"level", "teir"})
 
 
 class DashboardQueries(unittest.TestCase):
@@ -210,6 +261,7 @@ class DashboardQueries(unittest.TestCase):
         cls.call(0, "similarity", MODEL)
         cls.call(0, "neurons", MODEL)
         cls.call(1, "models", "describe", "no-such-model")
+        cls.call(0, "models", "unload", MODEL)
 
     @classmethod
     def call(cls, expected, *arguments):
@@ -247,11 +299,17 @@ class DashboardQueries(unittest.TestCase):
                 refused.append((where, expression, answer))
         self.assertEqual(refused, [])
 
-    def test_every_query_of_a_present_value_finds_one(self):
+    def test_every_query_that_the_calls_feed_finds_a_value(self):
+        # What a panel shows for nothing must not hide that there is nothing.
         empty = [(where, expression) for where, expression in queries()
-                 if "rate(" not in expression
-                 and not self.evaluate(expression)["data"]["result"]]
+                 if where.split(": ", 1)[1] not in MAY_BE_EMPTY
+                 and not self.evaluate(expression.replace(" or vector(0)", ""))
+                 ["data"]["result"]]
         self.assertEqual(empty, [])
+
+    def test_what_may_be_empty_is_in_the_dashboards(self):
+        there = {where.split(": ", 1)[1] for where, _ in queries()}
+        self.assertEqual(MAY_BE_EMPTY - there, set())
 
     def test_variables_of_the_dashboards_find_their_labels(self):
         result = self.evaluate("moescope_build_info")["data"]["result"]
