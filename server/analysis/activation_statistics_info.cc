@@ -115,7 +115,7 @@ spec::AnalysisInfo ActivationStatisticsInfo() {
         "Values ≥ 0, rising, at most 16; |a| above one counts as active. "
         "Frequencies of neurons use the first."},
        {"histogram",
-        "Low, high and number of edges (2 to 10001) of equal bins, with "
+        "Low, high and number of edges (2 to 4097) of equal bins, with "
         "underflow and overflow beside them; empty: no histogram."},
        {"top_tokens",
         "How many tokens of largest a are kept per neuron, 0 to 64."},

@@ -16,20 +16,6 @@ namespace {
 
 using google::protobuf::Timestamp;
 
-Timestamp ToTimestamp(absl::Time time) {
-  Timestamp timestamp;
-  const std::int64_t seconds = absl::ToUnixSeconds(time);
-  timestamp.set_seconds(seconds);
-  timestamp.set_nanos(static_cast<std::int32_t>(
-      absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
-  return timestamp;
-}
-
-absl::Time FromTimestamp(const Timestamp& timestamp) {
-  return absl::FromUnixSeconds(timestamp.seconds()) +
-         absl::Nanoseconds(timestamp.nanos());
-}
-
 absl::StatusOr<spec::Document> ReadDocument(const v1::Document& message,
                                             const std::string& field) {
   spec::Document document;
@@ -54,6 +40,20 @@ absl::StatusOr<spec::Document> ReadDocument(const v1::Document& message,
 }
 
 }  // namespace
+
+Timestamp ToTimestamp(absl::Time time) {
+  Timestamp timestamp;
+  const std::int64_t seconds = absl::ToUnixSeconds(time);
+  timestamp.set_seconds(seconds);
+  timestamp.set_nanos(static_cast<std::int32_t>(
+      absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
+  return timestamp;
+}
+
+absl::Time FromTimestamp(const Timestamp& timestamp) {
+  return absl::FromUnixSeconds(timestamp.seconds()) +
+         absl::Nanoseconds(timestamp.nanos());
+}
 
 namespace internal {
 

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "moescope/base/error.h"
+#include "moescope/base/sha256.h"
 #include "moescope/spec/parameters.h"
 
 namespace moescope::codec {
@@ -20,8 +21,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Longer token inputs are shown by their digest.
+// Longer token inputs are shown by their digest, also those with longer labels.
 constexpr std::size_t kShownTokens = 64;
+constexpr std::size_t kShownLabelBytes = 4096;
+// Longer lists too: a job's record and a result's provenance hold the text.
+constexpr std::size_t kShownValues = 1024;
 
 std::string Dump(const Json& json) {
   // A string that is no UTF-8 is shown with U+FFFD instead of throwing.
@@ -30,7 +34,11 @@ std::string Dump(const Json& json) {
 
 Json TokensToJson(const spec::TokenInput& input) {
   Json json = Json::object();
-  if (input.ids.size() > kShownTokens) {
+  std::size_t label_bytes = 0;
+  for (const std::string& label : input.labels) {
+    label_bytes += label.size();
+  }
+  if (input.ids.size() > kShownTokens || label_bytes > kShownLabelBytes) {
     json["tokens"] = input.ids.size();
     json["sequences"] = input.lengths.size();
     json["digest"] = spec::TokensDigest(input);
@@ -44,10 +52,25 @@ Json TokensToJson(const spec::TokenInput& input) {
   return json;
 }
 
+template <class T>
+Json ListToJson(const std::vector<T>& values) {
+  if (values.size() <= kShownValues) {
+    return values;
+  }
+  Json json = Json::object();
+  json["values"] = values.size();
+  json["digest"] = Sha256Hex(Dump(values));
+  return json;
+}
+
 struct JsonWriter {
   Json json = Json::object();
   void operator()(absl::string_view name, const spec::TokenInput& input) {
     json[std::string(name)] = TokensToJson(input);
+  }
+  template <class T>
+  void operator()(absl::string_view name, const std::vector<T>& values) {
+    json[std::string(name)] = ListToJson(values);
   }
   template <class T>
   void operator()(absl::string_view name, const T& value) {

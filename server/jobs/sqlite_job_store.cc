@@ -4,6 +4,7 @@
 
 #include "moescope/base/error.h"
 #include "moescope/base/log.h"
+#include "moescope/base/quote_name.h"
 #include "moescope/base/status_macros.h"
 #include "server/jobs/error_bytes_internal.h"
 #include "server/jobs/sqlite_job_store_internal.h"
@@ -128,7 +129,7 @@ absl::StatusOr<JobRecord> SqliteJobStore::LoadJob(absl::string_view job_id) {
   MOESCOPE_ASSIGN_OR_RETURN(const bool found, query.Step());
   if (!found) {
     return FieldError(absl::StatusCode::kNotFound, "id",
-                      absl::StrCat("\"", job_id, "\" is unknown or expired"),
+                      absl::StrCat(QuoteName(job_id), " is unknown or expired"),
                       "JOB_NOT_FOUND");
   }
   return ReadJob(query);

@@ -65,7 +65,6 @@ class SqliteJobStore final : public JobStore {
   absl::Status TouchCaller(absl::string_view job_id,
                            std::optional<absl::Time> until,
                            absl::Time now) override;
-  absl::Status DeleteJob(absl::string_view job_id) override;
   absl::StatusOr<SweepReport> Sweep(absl::Time now) override;
   absl::StatusOr<std::optional<ExecutionRecord>> Claim(
       const ClaimRequest& request, absl::Time now) override;
@@ -93,9 +92,6 @@ class SqliteJobStore final : public JobStore {
   absl::StatusOr<std::vector<std::string>> ListUnwanted(
       absl::string_view owner) override;
   absl::StatusOr<ResultRow> GetResult(absl::string_view key) override;
-  absl::StatusOr<ResultPage> ListResults(
-      std::int64_t page_size, absl::string_view page_token) override;
-  absl::Status TouchResult(absl::string_view key, absl::Time now) override;
   absl::Status AddResultAlias(absl::string_view key,
                               absl::string_view alias) override;
   absl::Status DeleteResult(absl::string_view key) override;

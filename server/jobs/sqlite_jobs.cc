@@ -333,20 +333,4 @@ absl::Status SqliteJobStore::TouchCaller(absl::string_view job_id,
   });
 }
 
-absl::Status SqliteJobStore::DeleteJob(absl::string_view job_id) {
-  return Transact("delete_job", Access::kWrite, [&]() -> absl::Status {
-    MOESCOPE_ASSIGN_OR_RETURN(const JobRecord job, LoadJob(job_id));
-    if (!IsFinished(job.state)) {
-      return FieldError(absl::StatusCode::kFailedPrecondition, "id",
-                        absl::StrCat("\"", job_id, "\" is ",
-                                     JobStateName(job.state),
-                                     "; cancel it first"),
-                        "JOB_LIVE");
-    }
-    Statement remove = database_->Prepare("DELETE FROM jobs WHERE id = ?");
-    changed_ = true;
-    return remove.Bind(job_id).Run();
-  });
-}
-
 }  // namespace moescope::internal

@@ -1,10 +1,7 @@
-#include <algorithm>
-#include <limits>
-
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
 #include "moescope/base/error.h"
+#include "moescope/base/quote_name.h"
 #include "moescope/base/status_macros.h"
 #include "server/jobs/sqlite_job_store_internal.h"
 
@@ -26,7 +23,7 @@ ResultRow ReadResult(const Statement& row) {
 
 absl::Status ResultNotFound(absl::string_view key) {
   return FieldError(absl::StatusCode::kNotFound, "name",
-                    absl::StrCat("\"", key, "\" is unknown or evicted"),
+                    absl::StrCat(QuoteName(key), " is unknown or evicted"),
                     "RESULT_NOT_FOUND");
 }
 
@@ -95,60 +92,6 @@ absl::StatusOr<ResultRow> SqliteJobStore::GetResult(absl::string_view key) {
         }
         return *std::move(result);
       });
-}
-
-absl::StatusOr<ResultPage> SqliteJobStore::ListResults(
-    std::int64_t page_size, absl::string_view page_token) {
-  page_size = std::clamp<std::int64_t>(page_size, 1, 1000);
-  std::int64_t before = std::numeric_limits<std::int64_t>::max();
-  absl::string_view before_key;
-  if (!page_token.empty()) {
-    const std::size_t colon = page_token.find(':');
-    if (colon == absl::string_view::npos ||
-        !absl::SimpleAtoi(page_token.substr(0, colon), &before)) {
-      return InvalidField("page_token",
-                          "was not returned by a list of results");
-    }
-    before_key = page_token.substr(colon + 1);
-  }
-  return Transact(
-      "list_results", Access::kRead, [&]() -> absl::StatusOr<ResultPage> {
-        Statement query = database_->Prepare(
-            "SELECT key, analysis, bytes, records, digest, provenance, "
-            "created, last_used FROM results WHERE (created, key) < (?, ?) "
-            "ORDER BY created DESC, key DESC LIMIT ?");
-        query.Bind(before).Bind(before_key).Bind(page_size + 1);
-        ResultPage page;
-        while (true) {
-          MOESCOPE_ASSIGN_OR_RETURN(const bool row, query.Step());
-          if (!row) {
-            break;
-          }
-          if (static_cast<std::int64_t>(page.results.size()) == page_size) {
-            const ResultRow& last = page.results.back();
-            page.next_page_token =
-                absl::StrCat(absl::ToUnixMicros(last.created), ":", last.key);
-            break;
-          }
-          page.results.push_back(ReadResult(query));
-        }
-        for (ResultRow& result : page.results) {
-          MOESCOPE_ASSIGN_OR_RETURN(result.alias_keys,
-                                    AliasesOf(*database_, result.key));
-        }
-        return page;
-      });
-}
-
-absl::Status SqliteJobStore::TouchResult(absl::string_view key,
-                                         absl::Time now) {
-  return Transact("touch_result", Access::kWrite, [&]() -> absl::Status {
-    Statement update = database_->Prepare(
-        "UPDATE results SET last_used = ?2 WHERE key = ?1 OR key = "
-        "(SELECT key FROM result_aliases WHERE alias = ?1)");
-    MOESCOPE_RETURN_IF_ERROR(update.Bind(key).Bind(now).Run());
-    return database_->changes() > 0 ? absl::OkStatus() : ResultNotFound(key);
-  });
 }
 
 absl::Status SqliteJobStore::AddResultAlias(absl::string_view key,

@@ -22,6 +22,12 @@ absl::Status InUse(absl::string_view name, absl::string_view by) {
       absl::StrCat("model \"", name, "\" can't be unloaded: ", by), details);
 }
 
+// An estimate until the model is there.
+std::int64_t WeightBytes(const internal::Resident& resident) {
+  return resident.model == nullptr ? resident.estimate.weight_bytes
+                                   : resident.model->weight_bytes();
+}
+
 }  // namespace
 
 absl::string_view ModelStateName(ModelState state) {
@@ -95,6 +101,7 @@ ModelStatus ModelRegistry::State::StatusOf(const std::string& name) const {
       continue;
     }
     status.reserved_bytes += resident->bytes;
+    status.weight_bytes += WeightBytes(*resident);
     status.pins += resident->pins;
     if (resident == current || current == nullptr) {
       status.state = resident->state;
@@ -124,6 +131,18 @@ absl::StatusOr<std::vector<ModelStatus>> ModelRegistry::List() const {
     list.push_back(state_->StatusOf(name));
   }
   return list;
+}
+
+std::vector<std::string> ModelRegistry::ReadyModels() const {
+  std::set<std::string> names;
+  const MutexLock lock(state_->mutex);
+  for (const internal::ResidentPtr& resident : state_->residents) {
+    const internal::ResidentPtr current = state_->Find(resident->name);
+    if (current != nullptr && current->state == ModelState::kReady) {
+      names.insert(current->name);
+    }
+  }
+  return {names.begin(), names.end()};
 }
 
 absl::StatusOr<ModelStatus> ModelRegistry::Get(absl::string_view name) const {
@@ -310,9 +329,7 @@ RegistryStats ModelRegistry::stats() const {
   for (const internal::ResidentPtr& resident : state_->residents) {
     stats.reserved_bytes += resident->bytes;
     stats.workspace_bytes += resident->estimate.workspace_bytes;
-    stats.weight_bytes += resident->model == nullptr
-                              ? resident->estimate.weight_bytes
-                              : resident->model->weight_bytes();
+    stats.weight_bytes += WeightBytes(*resident);
     if (resident->state == ModelState::kReady) {
       ++stats.resident_models;
     }

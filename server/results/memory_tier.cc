@@ -42,10 +42,4 @@ void MemoryTier::Erase(absl::string_view key) {
   index_.erase(found);
 }
 
-void MemoryTier::Clear() {
-  order_.clear();
-  index_.clear();
-  bytes_ = 0;
-}
-
 }  // namespace moescope::internal

@@ -28,7 +28,6 @@ class MemoryTier {
   void Insert(absl::string_view key, const LogExtent& extent,
               std::shared_ptr<const std::string> bytes);
   void Erase(absl::string_view key);
-  void Clear();
 
   std::int64_t bytes() const { return bytes_; }
   std::int64_t entries() const { return static_cast<std::int64_t>(index_.size()); }

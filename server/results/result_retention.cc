@@ -132,11 +132,6 @@ absl::StatusOr<EvictionReport> ResultStore::Evict(
   return report;
 }
 
-void ResultStore::DropMemory() {
-  const MutexLock lock(state_->mutex);
-  state_->memory.Clear();
-}
-
 ResultStoreStats ResultStore::stats() const {
   const MutexLock lock(state_->mutex);
   ResultStoreStats stats = state_->stats;

@@ -54,7 +54,8 @@ void SetLimits(const ServerView& view, const RpcServerOptions& options,
   limits.set_max_page_size(kMaxPageSize);
   limits.set_max_request_id_length(kMaxRequestIdLength);
   limits.set_max_streams(options.max_streams);
-  SetDuration(absl::Seconds(30), *limits.mutable_lost_caller_grace());
+  SetDuration(absl::Seconds(Limit(view, "lost_caller_grace_seconds")),
+              *limits.mutable_lost_caller_grace());
   limits.set_result_disk_bytes(Limit(view, "cache_disk_bytes"));
   limits.set_result_memory_bytes(Limit(view, "cache_memory_bytes"));
 }
@@ -97,6 +98,9 @@ v1::GetServerInfoResponse ToMessage(const ServerView& view,
   for (const DeviceView& device : view.devices) {
     v1::Device& entry = *out.add_devices();
     entry.set_name(device.name);
+    entry.set_description(device.description);
+    entry.set_total_bytes(device.total_bytes);
+    entry.set_free_bytes(device.free_bytes);
     entry.set_budget_bytes(device.budget_bytes);
     entry.set_reserved_bytes(device.reserved_bytes);
   }
@@ -105,7 +109,7 @@ v1::GetServerInfoResponse ToMessage(const ServerView& view,
   for (const std::string& feature : view.features) {
     out.add_features(feature);
   }
-  *out.mutable_start_time() = ToTimestamp(view.start_time);
+  *out.mutable_start_time() = codec::ToTimestamp(view.start_time);
   SetDuration(now - view.start_time, *out.mutable_uptime());
   const std::size_t slash = options.model_root.find_last_of('/');
   out.set_model_root(slash == std::string::npos

@@ -9,6 +9,7 @@
 #include "moescope/v1/analysis.grpc.pb.h"
 
 #include "moescope/base/error.h"
+#include "moescope/base/field_path.h"
 #include "server/rpc/analysis_requests_internal.h"
 #include "server/rpc/answer_internal.h"
 #include "server/rpc/services_internal.h"
@@ -23,35 +24,41 @@ absl::Status TraceRouting(Call& call, const v1::TraceRoutingRequest& request,
                             DirectRequest(call, request));
   MOESCOPE_RETURN_IF_ERROR(TakeInput(request, asked));
   MOESCOPE_ASSIGN_OR_RETURN(const std::unique_ptr<ResultStream> stream,
-                            call.service().Run(std::move(asked)));
+                            call.service().Run(asked));
   AnnounceAnswer({stream.get()}, call);
   return SendAnswer(*stream, call, send);
 }
 
-// A started direct call, with the Spec that its answer is folded by.
-struct StartedAnswer {
-  spec::AnalysisSpec spec;
+// A direct call after every check, and started, with the Spec that its answer
+// is folded by.
+struct PreparedAnswer {
+  AnalysisRequest request;
+  PreparedAnalysis prepared;
   std::unique_ptr<ResultStream> stream;
 };
 
-absl::StatusOr<StartedAnswer> Start(const Call& call, AnalysisRequest asked) {
-  StartedAnswer started;
-  MOESCOPE_ASSIGN_OR_RETURN(PreparedAnalysis prepared,
-                            call.service().Prepare(asked));
-  started.spec = prepared.spec;
-  asked.spec = std::move(prepared.spec);
-  asked.input = {};
-  MOESCOPE_ASSIGN_OR_RETURN(started.stream,
-                            call.service().Run(std::move(asked)));
-  return started;
+absl::StatusOr<PreparedAnswer> Prepare(const Call& call,
+                                       AnalysisRequest asked) {
+  PreparedAnswer answer;
+  answer.request = std::move(asked);
+  MOESCOPE_ASSIGN_OR_RETURN(answer.prepared,
+                            call.service().Prepare(answer.request));
+  return answer;
+}
+
+absl::Status Start(const Call& call, PreparedAnswer& answer) {
+  MOESCOPE_ASSIGN_OR_RETURN(
+      answer.stream, call.service().Run(answer.request, answer.prepared));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::ComputeExpertSimilarityResponse> ComputeExpertSimilarity(
     Call& call, const v1::ComputeExpertSimilarityRequest& request) {
   MOESCOPE_ASSIGN_OR_RETURN(AnalysisRequest asked,
                             DirectRequest(call, request));
-  MOESCOPE_ASSIGN_OR_RETURN(const StartedAnswer started,
-                            Start(call, std::move(asked)));
+  MOESCOPE_ASSIGN_OR_RETURN(PreparedAnswer started,
+                            Prepare(call, std::move(asked)));
+  MOESCOPE_RETURN_IF_ERROR(Start(call, started));
   AnnounceAnswer({started.stream.get()}, call);
   MOESCOPE_ASSIGN_OR_RETURN(FoldableAnswer answer,
                             ReadFoldable(*started.stream, call));
@@ -59,7 +66,7 @@ absl::StatusOr<v1::ComputeExpertSimilarityResponse> ComputeExpertSimilarity(
   if (!answer.too_large) {
     MOESCOPE_ASSIGN_OR_RETURN(
         response, codec::FoldExpertSimilarity(
-                      std::get<spec::ExpertSimilaritySpec>(started.spec),
+                      std::get<spec::ExpertSimilaritySpec>(started.prepared.spec),
                       std::move(answer.chunks)));
   }
   *response.mutable_result() = ToMessage(answer.result);
@@ -68,6 +75,14 @@ absl::StatusOr<v1::ComputeExpertSimilarityResponse> ComputeExpertSimilarity(
     response.set_too_large(true);
   }
   return response;
+}
+
+// Its Spec is what the client wrote as `activation`, but for what it takes from
+// `spec`.
+absl::Status ActivationError(absl::Status status) {
+  status = RenameField(status, "spec", "activation");
+  status = RenameField(status, "activation.model", "spec.model");
+  return RenameField(status, "activation.layers", "spec.layers");
 }
 
 // The request for the second half of ComputeNeuronStatistics.
@@ -123,17 +138,20 @@ absl::StatusOr<v1::ComputeNeuronStatisticsResponse> ComputeNeuronStatistics(
                         "is absent: activation statistics need a text");
   }
   std::vector<const ResultStream*> parts;
-  StartedAnswer activations;
+  // Both are checked before either is started, and then run side by side.
+  MOESCOPE_ASSIGN_OR_RETURN(PreparedAnswer weights,
+                            Prepare(call, std::move(asked)));
+  PreparedAnswer activations;
   if (with_activations) {
     MOESCOPE_ASSIGN_OR_RETURN(AnalysisRequest second,
                               ActivationRequest(call, request));
-    // Both are checked before either is started, and then run side by side.
-    MOESCOPE_RETURN_IF_ERROR(call.service().Prepare(asked).status());
-    MOESCOPE_ASSIGN_OR_RETURN(activations, Start(call, std::move(second)));
+    auto prepared = Prepare(call, std::move(second));
+    MOESCOPE_RETURN_IF_ERROR(ActivationError(prepared.status()));
+    activations = *std::move(prepared);
+    MOESCOPE_RETURN_IF_ERROR(Start(call, activations));
     parts.push_back(activations.stream.get());
   }
-  MOESCOPE_ASSIGN_OR_RETURN(const StartedAnswer weights,
-                            Start(call, std::move(asked)));
+  MOESCOPE_RETURN_IF_ERROR(Start(call, weights));
   parts.push_back(weights.stream.get());
   AnnounceAnswer(parts, call);
   // The longer part first; whoever leaves meanwhile wants neither.
@@ -150,7 +168,7 @@ absl::StatusOr<v1::ComputeNeuronStatisticsResponse> ComputeNeuronStatistics(
                             ReadFoldable(*weights.stream, call));
   MOESCOPE_ASSIGN_OR_RETURN(
       v1::ComputeNeuronStatisticsResponse response,
-      FoldNeurons(weights.spec, weight_answer, activation_answer));
+      FoldNeurons(weights.prepared.spec, weight_answer, activation_answer));
   *response.mutable_result() = ToMessage(weight_answer.result);
   if (with_activations) {
     *response.mutable_activation_result() = ToMessage(activation_answer.result);
@@ -168,7 +186,7 @@ absl::StatusOr<v1::SubmitAnalysisResponse> SubmitAnalysis(
   MOESCOPE_ASSIGN_OR_RETURN(asked.priority,
                             FromMessage(request.priority(), Priority::kBatch));
   if (request.has_deadline()) {
-    asked.deadline = FromTimestamp(request.deadline());
+    asked.deadline = codec::FromTimestamp(request.deadline());
     if (*asked.deadline <= absl::Now()) {
       return InvalidField("deadline", absl::StrCat(
           absl::FormatTime(*asked.deadline, absl::UTCTimeZone()),
@@ -178,8 +196,7 @@ absl::StatusOr<v1::SubmitAnalysisResponse> SubmitAnalysis(
   v1::SubmitAnalysisResponse response;
   PreparedAnalysis prepared;
   if (request.validate_only()) {
-    MOESCOPE_ASSIGN_OR_RETURN(prepared,
-                              call.service().Prepare(std::move(asked)));
+    MOESCOPE_ASSIGN_OR_RETURN(prepared, call.service().Prepare(asked));
   } else {
     MOESCOPE_ASSIGN_OR_RETURN(SubmittedAnalysis submitted,
                               call.service().Submit(std::move(asked)));

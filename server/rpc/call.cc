@@ -2,13 +2,16 @@
 #include <exception>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 
+#include "moescope/base/draining.h"
 #include "moescope/base/error.h"
 #include "moescope/base/log.h"
+#include "moescope/codec/messages.h"
 #include "server/rpc/call_internal.h"
 #include "server/rpc/status_conversion_internal.h"
 
@@ -55,6 +58,21 @@ absl::Status StreamPlace::Check() const {
                    details);
 }
 
+absl::Status CheckReplySize(const google::protobuf::Message& reply) {
+  const auto bytes = static_cast<std::int64_t>(reply.ByteSizeLong());
+  if (bytes <= codec::kMaxUnaryReplyBytes) {
+    return absl::OkStatus();
+  }
+  ErrorDetails details;
+  details.reason = "REPLY_TOO_LARGE";
+  details.metadata["limit"] = absl::StrCat(codec::kMaxUnaryReplyBytes);
+  return MakeError(absl::StatusCode::kResourceExhausted,
+                   absl::StrCat("the reply has ", bytes, " bytes, at most ",
+                                codec::kMaxUnaryReplyBytes,
+                                " are allowed: ask for less at once"),
+                   details);
+}
+
 Call::Call(CallEnvironment& environment, absl::string_view method,
            grpc::ServerContext& context, std::int64_t request_bytes)
     : environment_(environment),
@@ -92,6 +110,13 @@ std::optional<absl::Time> Call::deadline() const {
     return std::nullopt;
   }
   return absl::FromChrono(deadline);
+}
+
+absl::Status Call::Admit() const {
+  // Who asks the server about itself is to see that it is going down.
+  const bool open = absl::StartsWith(method_, "AdminService/");
+  return environment_.draining.load() && !open ? DrainingError()
+                                               : absl::OkStatus();
 }
 
 absl::Status Call::Check() const {

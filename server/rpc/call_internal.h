@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include <google/protobuf/message.h>
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/sync_stream.h>
 
@@ -36,7 +37,7 @@ struct CallEnvironment {
   moescope::Service& service;
   Metrics& metrics;
   const RpcServerOptions options;
-  /// The server is about to stop; calls are still answered.
+  /// The server is about to stop; calls under way are still answered.
   std::atomic<bool> draining{false};
   /// The server stops now: whatever waits ends.
   CancellationToken stopping;
@@ -85,6 +86,9 @@ class Call {
   const std::string& traceparent() const { return traceparent_; }
   /// Of the caller; nothing when there is none.
   std::optional<absl::Time> deadline() const;
+
+  /// UNAVAILABLE DRAINING when the server takes no new calls of this kind.
+  absl::Status Admit() const;
 
   /// OK while the answer is wanted; DEADLINE_EXCEEDED, CANCELLED (the caller
   /// left) or UNAVAILABLE (the server stops).
@@ -139,6 +143,10 @@ class Call {
   std::int64_t sent_bytes_ = 0;
 };
 
+/// RESOURCE_EXHAUSTED REPLY_TOO_LARGE when a reply exceeds what a unary call may
+/// answer: stock clients would refuse it.
+absl::Status CheckReplySize(const google::protobuf::Message& reply);
+
 /// `use_case`: (const Call&, const Request&) → StatusOr<Response>; it may take
 /// a mutable Call.
 template <class Request, class Response, class UseCase>
@@ -149,7 +157,12 @@ grpc::Status HandleUnary(CallEnvironment& environment, absl::string_view method,
             static_cast<std::int64_t>(request->ByteSizeLong()));
   return call.Run([&]() -> absl::Status {
     MOESCOPE_RETURN_IF_ERROR(call.Check());
+    MOESCOPE_RETURN_IF_ERROR(call.Admit());
     MOESCOPE_ASSIGN_OR_RETURN(*response, use_case(call, *request));
+    if (absl::Status status = CheckReplySize(*response); !status.ok()) {
+      response->Clear();
+      return status;
+    }
     call.CountSent(static_cast<std::int64_t>(response->ByteSizeLong()));
     return absl::OkStatus();
   });
@@ -170,6 +183,7 @@ grpc::Status HandleEarlyUnary(
   call.SetInitialMetadataSender([streamer] { streamer->SendInitialMetadata(); });
   return call.Run([&]() -> absl::Status {
     MOESCOPE_RETURN_IF_ERROR(call.Check());
+    MOESCOPE_RETURN_IF_ERROR(call.Admit());
     MOESCOPE_RETURN_IF_ERROR(place.Check());
     if (!understood) {
       return absl::InvalidArgumentError(
@@ -210,6 +224,7 @@ grpc::Status HandleStream(CallEnvironment& environment,
     return absl::CancelledError("the connection was lost");
   };
   return call.Run([&]() -> absl::Status {
+    MOESCOPE_RETURN_IF_ERROR(call.Admit());
     MOESCOPE_RETURN_IF_ERROR(place.Check());
     return use_case(call, *request, send);
   });

@@ -66,15 +66,15 @@ void SetSpec(const JobRecord& record, v1::Job& job) {
 }
 
 void SetTimes(const JobRecord& record, v1::Job& job) {
-  *job.mutable_create_time() = ToTimestamp(record.create_time);
+  *job.mutable_create_time() = codec::ToTimestamp(record.create_time);
   if (record.start_time.has_value()) {
-    *job.mutable_start_time() = ToTimestamp(*record.start_time);
+    *job.mutable_start_time() = codec::ToTimestamp(*record.start_time);
   }
   if (record.finish_time.has_value()) {
-    *job.mutable_end_time() = ToTimestamp(*record.finish_time);
+    *job.mutable_end_time() = codec::ToTimestamp(*record.finish_time);
   }
   if (record.deadline.has_value()) {
-    *job.mutable_deadline() = ToTimestamp(*record.deadline);
+    *job.mutable_deadline() = codec::ToTimestamp(*record.deadline);
   }
 }
 
@@ -92,20 +92,6 @@ void SetResult(const JobRecord& record, v1::Job& job) {
 }
 
 }  // namespace
-
-google::protobuf::Timestamp ToTimestamp(absl::Time time) {
-  google::protobuf::Timestamp timestamp;
-  const std::int64_t seconds = absl::ToUnixSeconds(time);
-  timestamp.set_seconds(seconds);
-  timestamp.set_nanos(static_cast<std::int32_t>(absl::ToInt64Nanoseconds(
-      time - absl::FromUnixSeconds(seconds))));
-  return timestamp;
-}
-
-absl::Time FromTimestamp(const google::protobuf::Timestamp& timestamp) {
-  return absl::FromUnixSeconds(timestamp.seconds()) +
-         absl::Nanoseconds(timestamp.nanos());
-}
 
 v1::JobError ToJobError(const absl::Status& status) {
   const ErrorDetails details = GetErrorDetails(status);

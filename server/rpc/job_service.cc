@@ -68,10 +68,33 @@ bool Wanted(const v1::ListJobsRequest& request, const v1::Job& job) {
   return state && model;
 }
 
+// Adds the jobs of `page` that are wanted, and gives how many of its records
+// have been looked at when the reply was full.
+std::int64_t AddJobs(const v1::ListJobsRequest& request, const JobPage& page,
+                     const QueuePlaces& places, std::int64_t max_bytes,
+                     v1::ListJobsResponse& response) {
+  std::int64_t bytes = 0;
+  std::int64_t looked_at = 0;
+  for (const JobRecord& record : page.jobs) {
+    v1::Job job = ToMessage(record);
+    SetQueuePlace(places, record, job);
+    if (Wanted(request, job)) {
+      // With tag and length.
+      bytes += static_cast<std::int64_t>(job.ByteSizeLong()) + 6;
+      if (bytes > max_bytes && looked_at > 0) {
+        break;
+      }
+      *response.add_jobs() = std::move(job);
+    }
+    ++looked_at;
+  }
+  return looked_at;
+}
+
 absl::StatusOr<v1::ListJobsResponse> ListJobs(
     Call& call, const v1::ListJobsRequest& request) {
   MOESCOPE_RETURN_IF_ERROR(CheckStates(request));
-  MOESCOPE_ASSIGN_OR_RETURN(const std::int64_t page_size,
+  MOESCOPE_ASSIGN_OR_RETURN(std::int64_t page_size,
                             PageSize(request.page_size()));
   JobFilter filter;
   if (!request.analysis().empty()) {
@@ -83,21 +106,25 @@ absl::StatusOr<v1::ListJobsResponse> ListJobs(
   response.set_next_page_token(request.page_token());
   // The store does not know the other filters: its pages are read until one
   // holds something. So a page may be short, but only the last can be empty.
-  do {
+  for (;;) {
     MOESCOPE_RETURN_IF_ERROR(call.Check());
     MOESCOPE_ASSIGN_OR_RETURN(
         JobPage page, call.service().ListJobs(filter, page_size,
                                               response.next_page_token()));
-    for (const JobRecord& record : page.jobs) {
-      v1::Job job = ToMessage(record);
-      SetQueuePlace(places, record, job);
-      if (Wanted(request, job)) {
-        *response.add_jobs() = std::move(job);
-      }
+    const std::int64_t looked_at =
+        AddJobs(request, page, places,
+                call.environment().options.max_page_bytes, response);
+    if (looked_at < static_cast<std::int64_t>(page.jobs.size())) {
+      // Too much for one reply: a smaller page, whose token goes on behind it.
+      response.clear_jobs();
+      page_size = looked_at;
+      continue;
     }
     response.set_next_page_token(page.next_page_token);
-  } while (response.jobs().empty() && !response.next_page_token().empty());
-  return response;
+    if (!response.jobs().empty() || page.next_page_token.empty()) {
+      return response;
+    }
+  }
 }
 
 absl::Status WatchJob(Call& call, const v1::WatchJobRequest& request,

@@ -8,7 +8,6 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "google/protobuf/timestamp.pb.h"
 #include "moescope/v1/admin.pb.h"
 #include "moescope/v1/analysis.pb.h"
 #include "moescope/v1/job.pb.h"
@@ -22,9 +21,6 @@
 namespace moescope::internal {
 
 // What the service answers, as messages, and requests' words as its own.
-
-google::protobuf::Timestamp ToTimestamp(absl::Time time);
-absl::Time FromTimestamp(const google::protobuf::Timestamp& timestamp);
 
 /// `status` must not be OK.
 v1::JobError ToJobError(const absl::Status& status);

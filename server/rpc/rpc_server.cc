@@ -18,6 +18,7 @@
 #include "moescope/v1/model.pb.h"
 #include "moescope/v1/result.pb.h"
 
+#include "moescope/base/draining.h"
 #include "moescope/base/error.h"
 #include "server/rpc/services_internal.h"
 #include "server/rpc/wire_limits_internal.h"
@@ -33,14 +34,6 @@ constexpr const char* kServiceNames[] = {
 // "host:0" with the port that was picked.
 std::string WithPort(const std::string& listen, int port) {
   return absl::StrCat(listen.substr(0, listen.find_last_of(':') + 1), port);
-}
-
-absl::Status StoppingError() {
-  ErrorDetails details;
-  details.reason = "DRAINING";
-  details.retry_after = absl::Seconds(5);
-  return MakeError(absl::StatusCode::kUnavailable,
-                   "the server stops; go on when it is back", details);
 }
 
 }  // namespace
@@ -121,7 +114,7 @@ void RpcServer::BeginDrain() {
 }
 
 void RpcServer::Shutdown(absl::Duration grace) {
-  state_->environment.stopping.Cancel(StoppingError());
+  state_->environment.stopping.Cancel(DrainingError());
   state_->server->Shutdown(std::chrono::system_clock::now() +
                            absl::ToChronoNanoseconds(grace));
   state_->server->Wait();

@@ -1,5 +1,6 @@
 #include "server/rpc/status_conversion_internal.h"
 
+#include <cstddef>
 #include <string>
 
 #include <grpcpp/support/status_code_enum.h>
@@ -10,6 +11,7 @@
 #include "google/rpc/status.pb.h"
 
 #include "moescope/base/error.h"
+#include "moescope/base/quote_name.h"
 
 namespace moescope::internal {
 namespace {
@@ -45,24 +47,52 @@ absl::StatusCode ClientCode(const absl::Status& status) {
              : status.code();
 }
 
+// A client refuses trailing metadata of more than 8 KiB with a status of its
+// own. The message travels percent-encoded, up to three bytes for one, and once
+// more in the details, which travel in base64, four for three:
+// 3 * 900 + 4 / 3 * (900 + 1500 + the rest) stays well below.
+constexpr std::size_t kMaxMessageBytes = 900;
+// Of the facts and the wrong fields together.
+constexpr std::size_t kMaxDetailBytes = 1500;
+constexpr std::size_t kMaxFieldBytes = 120;
+constexpr std::size_t kMaxDescriptionBytes = 400;
+
 void AddDetails(const ErrorDetails& details, absl::StatusCode code,
                 absl::string_view request_id, google::rpc::Status& out) {
+  std::size_t room = kMaxDetailBytes;
+  // Whether that many bytes still fit; then they are taken.
+  const auto fits = [&room](std::size_t bytes) {
+    if (bytes > room) {
+      return false;
+    }
+    room -= bytes;
+    return true;
+  };
   google::rpc::ErrorInfo info;
   info.set_reason(details.reason.empty() ? StatusCodeName(code)
                                          : details.reason);
   info.set_domain(kErrorDomain);
-  info.mutable_metadata()->insert(details.metadata.begin(),
-                                  details.metadata.end());
-  out.add_details()->PackFrom(info);
-  if (!details.fields.empty()) {
-    google::rpc::BadRequest request;
-    for (const FieldViolation& field : details.fields) {
-      google::rpc::BadRequest::FieldViolation& violation =
-          *request.add_field_violations();
-      violation.set_field(field.field);
-      violation.set_description(field.description);
+  for (const auto& [name, fact] : details.metadata) {
+    const std::string value = Shortened(fact, kMaxDescriptionBytes);
+    if (fits(name.size() + value.size())) {
+      (*info.mutable_metadata())[name] = value;
     }
-    out.add_details()->PackFrom(request);
+  }
+  out.add_details()->PackFrom(info);
+  google::rpc::BadRequest bad_request;
+  for (const FieldViolation& field : details.fields) {
+    const std::string name = Shortened(field.field, kMaxFieldBytes);
+    const std::string description =
+        Shortened(field.description, kMaxDescriptionBytes);
+    if (fits(name.size() + description.size())) {
+      google::rpc::BadRequest::FieldViolation& violation =
+          *bad_request.add_field_violations();
+      violation.set_field(name);
+      violation.set_description(description);
+    }
+  }
+  if (bad_request.field_violations_size() > 0) {
+    out.add_details()->PackFrom(bad_request);
   }
   if (details.retry_after.has_value()) {
     google::rpc::RetryInfo retry;
@@ -89,7 +119,7 @@ grpc::Status ToGrpcStatus(const absl::Status& status,
   const absl::StatusCode code = ClientCode(status);
   google::rpc::Status message;
   message.set_code(static_cast<int>(code));
-  message.set_message(std::string(status.message()));
+  message.set_message(Shortened(status.message(), kMaxMessageBytes));
   AddDetails(GetErrorDetails(status), code, request_id, message);
   return grpc::Status(static_cast<grpc::StatusCode>(code), message.message(),
                       message.SerializeAsString());

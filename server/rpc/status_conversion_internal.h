@@ -18,7 +18,8 @@ inline constexpr char kErrorDomain[] = "moescope";
 /// google.rpc.Status in `grpc-status-details-bin`: ErrorInfo (also without a
 /// reason: then the code's name), BadRequest, RetryInfo; RequestInfo where
 /// `request_id` is not empty. A code that clients must not see (UNKNOWN, or one
-/// beyond the known) becomes INTERNAL.
+/// beyond the known) becomes INTERNAL. Long texts are cut and what then does not
+/// fit is left out, so that a client can take it: 8 KiB in all.
 grpc::Status ToGrpcStatus(const absl::Status& status,
                           absl::string_view request_id = "");
 

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "moescope/base/error.h"
+#include "moescope/base/quote_name.h"
 #include "moescope/base/status_macros.h"
 #include "server/rpc/validation_internal.h"
 #include "server/rpc/wire_limits_internal.h"
@@ -47,8 +48,8 @@ absl::StatusOr<NamePage> PageOfNames(const std::vector<std::string>& names,
   if (!page_token.empty()) {
     if (!absl::StartsWith(page_token, kTokenPrefix)) {
       return InvalidField("page_token",
-                          absl::StrCat("\"", page_token,
-                                       "\" is no token of this list"));
+                          absl::StrCat(QuoteName(page_token),
+                                       " is no token of this list"));
     }
     const auto next =
         std::upper_bound(names.begin(), names.end(),

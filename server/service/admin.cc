@@ -5,8 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/config.h"
+#include "absl/strings/str_cat.h"
+
 #include "moescope/analysis/catalogue.h"
 #include "moescope/base/blas_core.h"
+#include "moescope/base/machine.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/model/compute_info.h"
 #include "server/service/state_internal.h"
@@ -54,6 +58,25 @@ void PublishDeviceMemory(const Service::State& state) {
   set("other", memory->other_bytes);
 }
 
+DeviceView Describe(const std::string& device, const RegistryStats& registry) {
+  DeviceView view;
+  view.name = device;
+  view.budget_bytes = registry.budget_bytes;
+  view.reserved_bytes = registry.reserved_bytes;
+  if (device == "cpu") {
+    const Machine machine = DescribeMachine();
+    view.description = machine.processor;
+    view.total_bytes = machine.memory_bytes;
+    view.free_bytes = machine.free_memory_bytes;
+  } else if (const auto memory = model::MeasureDeviceMemory(device);
+             memory.has_value()) {
+    view.total_bytes = memory->allocated_bytes + memory->reserved_bytes +
+                       memory->free_bytes + memory->other_bytes;
+    view.free_bytes = memory->free_bytes;
+  }
+  return view;
+}
+
 }  // namespace
 
 absl::StatusOr<ServerView> Service::GetServerInfo() {
@@ -64,13 +87,14 @@ absl::StatusOr<ServerView> Service::GetServerInfo() {
   ServerView view;
   view.versions["moescope"] = options.version;
   view.versions["torch"] = compute.torch_version;
-  view.devices.push_back(
-      {state_->device, registry.budget_bytes, registry.reserved_bytes});
+  view.versions["absl"] = absl::StrCat(ABSL_LTS_RELEASE_VERSION);
+  view.devices.push_back(Describe(state_->device, registry));
   view.limits["max_tokens"] = options.max_tokens;
   view.limits["max_queued_jobs"] = options.max_queued_jobs;
   const JobStoreLimits jobs;
   view.limits["max_queued_seconds"] = absl::ToInt64Seconds(jobs.max_queued_work);
   view.limits["max_attempts"] = jobs.max_attempts;
+  view.limits["lost_caller_grace_seconds"] = absl::ToInt64Seconds(kCallerGrace);
   view.limits["memory_budget_bytes"] = registry.budget_bytes;
   view.limits["cache_memory_bytes"] = options.cache_memory_bytes;
   view.limits["cache_disk_bytes"] = options.cache_disk_bytes;

@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 
 #include "moescope/analysis/catalogue.h"
+#include "moescope/base/draining.h"
 #include "moescope/base/error.h"
 #include "moescope/base/sha256.h"
 #include "moescope/base/status_macros.h"
@@ -120,10 +121,7 @@ absl::Status RefuseWhileDraining(const Service::State& state) {
   if (!state.draining.load()) {
     return absl::OkStatus();
   }
-  ErrorDetails details;
-  details.reason = "DRAINING";
-  details.retry_after = absl::Seconds(5);
-  return MakeError(absl::StatusCode::kUnavailable, "the server stops", details);
+  return DrainingError();
 }
 
 const std::vector<spec::AnalysisInfo>& Service::ListAnalyses() const {
@@ -172,9 +170,15 @@ absl::StatusOr<SubmittedAnalysis> Service::Submit(AnalysisRequest request) {
 }
 
 absl::StatusOr<std::unique_ptr<ResultStream>> Service::Run(
-    AnalysisRequest request) {
+    const AnalysisRequest& request) {
   MOESCOPE_RETURN_IF_ERROR(RefuseWhileDraining(*state_));
   MOESCOPE_ASSIGN_OR_RETURN(const PreparedAnalysis prepared, Prepare(request));
+  return Run(request, prepared);
+}
+
+absl::StatusOr<std::unique_ptr<ResultStream>> Service::Run(
+    const AnalysisRequest& request, const PreparedAnalysis& prepared) {
+  MOESCOPE_RETURN_IF_ERROR(RefuseWhileDraining(*state_));
   const bool may_use = request.cache_policy == CachePolicy::kUse ||
                        request.cache_policy == CachePolicy::kOnly;
   if (may_use && prepared.cached) {

@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 
 #include "moescope/base/error.h"
+#include "moescope/base/quote_name.h"
 #include "moescope/base/status_macros.h"
 #include "server/service/result_stream_internal.h"
 #include "server/service/state_internal.h"
@@ -22,8 +23,8 @@ absl::StatusOr<JobRecord> LiveJobOf(JobStore& store, absl::string_view key) {
                             store.FindLiveJob(key));
   if (!job.has_value()) {
     return FieldError(absl::StatusCode::kNotFound, "name",
-                      absl::StrCat("there is no result \"", key,
-                                   "\": unknown or evicted"),
+                      absl::StrCat("there is no result ", QuoteName(key),
+                                   ": unknown or evicted"),
                       "RESULT_NOT_FOUND");
   }
   return *std::move(job);
@@ -53,7 +54,7 @@ absl::StatusOr<QueuePlaces> Service::GetQueuePlaces() {
   const absl::Time now = state_->clock.Now();
   MOESCOPE_ASSIGN_OR_RETURN(
       const QueueOrder order,
-      state_->store->GetQueueOrder(LoadedModels(*state_), now));
+      state_->store->GetQueueOrder(state_->registry->ReadyModels(), now));
   // Seconds of work that a lane has before it, and its places.
   std::map<std::string, double> seconds;
   std::map<std::string, std::int64_t> ahead;

@@ -49,7 +49,7 @@ ModelView MakeView(Service::State& state, const ModelStatus& status) {
   view.state = std::string(ModelStateName(status.state));
   view.load_error = status.error;
   view.device = state.device;
-  view.resident_bytes = status.reserved_bytes;
+  view.resident_bytes = status.weight_bytes;
   view.pins = status.pins;
   view.load_time = status.load_time;
   view.load_progress = status.progress;
@@ -63,13 +63,13 @@ ModelView MakeView(Service::State& state, const ModelStatus& status) {
 }
 
 absl::StatusOr<std::shared_ptr<const model::Tokenizer>> TokenizerOf(
-    const model::Checkpoint& checkpoint) {
+    const model::Checkpoint& checkpoint, absl::string_view field) {
   if (checkpoint.tokenizer() != nullptr) {
     return checkpoint.tokenizer();
   }
   const absl::Status& status = checkpoint.tokenizer_status();
   if (absl::IsNotFound(status) || absl::IsFailedPrecondition(status)) {
-    return FieldError(absl::StatusCode::kFailedPrecondition, "text",
+    return FieldError(absl::StatusCode::kFailedPrecondition, field,
                       absl::StrCat(status.message(), ": send token ids"),
                       "NO_TOKENIZER");
   }
@@ -102,7 +102,8 @@ absl::StatusOr<JobRecord> SubmitModelJob(Service::State& state,
   // It leaves no result: what is true now may not be tomorrow. So no two of
   // them share a key; the registry makes loads of one model one.
   request.key = Sha256Hex(NewUuidV7(now));
-  request.lane = std::string(kLoadLane);
+  request.lane =
+      std::string(job == kVerifyModelJob ? kVerifyLane : kLoadLane);
   request.priority = asked.priority;
   request.use_result = false;
   request.share = false;
@@ -117,19 +118,6 @@ absl::StatusOr<JobRecord> SubmitModelJob(Service::State& state,
 }
 
 }  // namespace
-
-std::vector<std::string> LoadedModels(const Service::State& state) {
-  std::vector<std::string> names;
-  const auto models = state.registry->List();
-  if (models.ok()) {
-    for (const ModelStatus& status : *models) {
-      if (status.state == ModelState::kReady) {
-        names.push_back(status.name);
-      }
-    }
-  }
-  return names;
-}
 
 absl::StatusOr<std::vector<std::string>> Service::ListModelNames() {
   MOESCOPE_ASSIGN_OR_RETURN(const std::vector<ModelStatus> models,
@@ -197,7 +185,8 @@ absl::StatusOr<TokenizeView> Service::Tokenize(absl::string_view model,
                                                bool special_tokens) {
   MOESCOPE_ASSIGN_OR_RETURN(const auto checkpoint,
                             state_->registry->OpenCheckpoint(model));
-  MOESCOPE_ASSIGN_OR_RETURN(const auto tokenizer, TokenizerOf(*checkpoint));
+  MOESCOPE_ASSIGN_OR_RETURN(const auto tokenizer,
+                            TokenizerOf(*checkpoint, "text"));
   MOESCOPE_ASSIGN_OR_RETURN(const std::vector<std::int32_t> ids,
                             tokenizer->Encode(text, special_tokens));
   const auto count = static_cast<std::int64_t>(ids.size());
@@ -218,12 +207,14 @@ absl::StatusOr<TokenizeView> Service::Detokenize(
     absl::string_view model, const std::vector<std::int32_t>& ids) {
   MOESCOPE_ASSIGN_OR_RETURN(const auto checkpoint,
                             state_->registry->OpenCheckpoint(model));
-  MOESCOPE_ASSIGN_OR_RETURN(const auto tokenizer, TokenizerOf(*checkpoint));
+  MOESCOPE_ASSIGN_OR_RETURN(const auto tokenizer,
+                            TokenizerOf(*checkpoint, "tokens"));
   const std::int64_t vocab_size = checkpoint->config().vocab_size;
-  for (const std::int32_t id : ids) {
-    if (id < 0 || id >= vocab_size) {
-      return FieldError(absl::StatusCode::kOutOfRange, "ids",
-                        absl::StrCat("token id ", id, " is outside [0, ",
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= vocab_size) {
+      return FieldError(absl::StatusCode::kOutOfRange,
+                        absl::StrCat("tokens.ids[", i, "]"),
+                        absl::StrCat(ids[i], " is outside [0, ",
                                      vocab_size - 1, "]"),
                         "TOKEN_OUT_OF_RANGE");
     }

@@ -9,6 +9,7 @@
 
 #include "moescope/analysis/catalogue.h"
 #include "moescope/base/error.h"
+#include "moescope/base/field_path.h"
 #include "moescope/base/sha256.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/base/uuid.h"
@@ -41,27 +42,12 @@ absl::Status RequireLoaded(Service::State& state,
   return absl::OkStatus();
 }
 
-absl::Status NormaliseSpec(const Service::State& state,
-                           const AnalysisRequest& request,
-                           const Checkpoints& checkpoints,
-                           spec::AnalysisSpec& spec) {
+absl::Status NormaliseTokenised(const Service::State& state,
+                                const Checkpoints& checkpoints,
+                                spec::AnalysisSpec& spec) {
   const std::vector<std::string> names = spec::ModelNames(spec);
-  MOESCOPE_RETURN_IF_ERROR(
-      analysis::RequireForward(spec, *checkpoints.front()));
   const spec::ModelFacts facts =
       analysis::FactsOf(*checkpoints.front(), names.front());
-  if (!request.input.documents.empty()) {
-    spec::TokenInput* const input = spec::MutableTokenInput(spec);
-    if (input == nullptr) {
-      return InvalidField("input",
-                          absl::StrCat(spec::AnalysisName(spec),
-                                       " reads weights only and takes no "
-                                       "input"));
-    }
-    MOESCOPE_ASSIGN_OR_RETURN(*input,
-                              TokeniseDocuments(*checkpoints.front(),
-                                                request.input));
-  }
   spec::SpecLimits limits;
   limits.max_tokens = state.options.max_tokens;
   if (names.size() == 1) {
@@ -70,6 +56,28 @@ absl::Status NormaliseSpec(const Service::State& state,
   const spec::ModelFacts baseline_facts =
       analysis::FactsOf(*checkpoints[1], names[1]);
   return spec::Normalise(facts, &baseline_facts, limits, spec);
+}
+
+absl::Status NormaliseSpec(const Service::State& state,
+                           const AnalysisRequest& request,
+                           const Checkpoints& checkpoints,
+                           spec::AnalysisSpec& spec) {
+  MOESCOPE_RETURN_IF_ERROR(
+      analysis::RequireForward(spec, *checkpoints.front()));
+  if (request.input.documents.empty()) {
+    return NormaliseTokenised(state, checkpoints, spec);
+  }
+  spec::TokenInput* const input = spec::MutableTokenInput(spec);
+  if (input == nullptr) {
+    return InvalidField("input", absl::StrCat(spec::AnalysisName(spec),
+                                              " reads weights only and takes "
+                                              "no input"));
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(
+      *input, TokeniseDocuments(*checkpoints.front(), request.input));
+  // The client wrote documents, not the Spec's tokens.
+  return RenameField(NormaliseTokenised(state, checkpoints, spec), "spec.input",
+                     "input");
 }
 
 // The key of a normalised Spec over models with these identities.
@@ -128,9 +136,8 @@ absl::StatusOr<Checkpoints> OpenCheckpoints(Service::State& state,
   for (const std::string& name : names) {
     auto checkpoint = state.registry->OpenCheckpoint(name);
     if (!checkpoint.ok()) {
-      return checkpoints.empty()
-                 ? checkpoint.status()
-                 : Annotate(checkpoint.status(), "spec.baseline");
+      return RenameField(checkpoint.status(), "model",
+                         checkpoints.empty() ? "spec.model" : "spec.baseline");
     }
     checkpoints.push_back(*std::move(checkpoint));
   }
@@ -200,9 +207,10 @@ bool IsKeyOf(absl::string_view key, absl::string_view of) {
   return key.substr(0, kQuestionDigits) == of.substr(0, kQuestionDigits);
 }
 
-absl::StatusOr<PreparedAnalysis> Service::Prepare(AnalysisRequest request) {
+absl::StatusOr<PreparedAnalysis> Service::Prepare(
+    const AnalysisRequest& request) {
   PreparedAnalysis prepared;
-  prepared.spec = std::move(request.spec);
+  prepared.spec = request.spec;
   MOESCOPE_ASSIGN_OR_RETURN(const Checkpoints checkpoints,
                             OpenCheckpoints(*state_, prepared.spec));
   MOESCOPE_RETURN_IF_ERROR(

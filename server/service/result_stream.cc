@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "moescope/base/draining.h"
 #include "moescope/base/error.h"
 #include "moescope/base/log.h"
 #include "moescope/base/status_macros.h"
@@ -17,16 +18,6 @@ namespace {
 
 // How long a wait may take before the caller's context is looked at.
 constexpr absl::Duration kLook = absl::Milliseconds(50);
-
-absl::Status DrainingError() {
-  ErrorDetails details;
-  details.reason = "DRAINING";
-  details.retry_after = absl::Seconds(5);
-  return MakeError(absl::StatusCode::kUnavailable,
-                   "the server stops; the job is kept and goes on when it is "
-                   "back",
-                   details);
-}
 
 LogExtent ExtentOf(const Committed& committed) {
   return {committed.records, committed.bytes, committed.digest};

@@ -78,13 +78,14 @@ absl::Status StartWorkers(Service::State& state) {
   options.lanes[std::string(kComputeLane)] =
       std::max(1, state.options.workers);
   options.lanes[std::string(kLoadLane)] = 1;
+  options.lanes[std::string(kVerifyLane)] = 1;
   options.numerics_classes = {state.numerics_class};
   for (const spec::AnalysisInfo& info : analysis::Catalogue()) {
     options.analyses.push_back({info.name, info.version});
   }
   options.analyses.push_back({std::string(kLoadModelJob), 1});
   options.analyses.push_back({std::string(kVerifyModelJob), 1});
-  options.warm = [&state] { return LoadedModels(state); };
+  options.warm = [&state] { return state.registry->ReadyModels(); };
   MOESCOPE_ASSIGN_OR_RETURN(
       const std::int64_t requeued,
       state.store->RequeueOwnedByOthers(options.owner, state.clock.Now()));

@@ -34,6 +34,9 @@ inline constexpr absl::string_view kVerifyModelJob = "verify_model";
 /// Lanes of the worker pool.
 inline constexpr absl::string_view kComputeLane = "compute";
 inline constexpr absl::string_view kLoadLane = "io";
+/// Apart from loads: who waits for a model does not wait for all of another's
+/// bytes to be read again.
+inline constexpr absl::string_view kVerifyLane = "verify";
 /// A direct call's job outlives a lost caller by this.
 inline constexpr absl::Duration kCallerGrace = absl::Seconds(30);
 /// While the caller is there its job is good for this long; renewed well
@@ -98,9 +101,6 @@ struct Service::State {
 
 /// The work of an execution: analyses and model loads.
 std::unique_ptr<Executor> MakeExecutor(Service::State& state);
-
-/// Names of the models that are resident.
-std::vector<std::string> LoadedModels(const Service::State& state);
 
 /// Tokenises `input` for `model` into ids and lengths.
 absl::StatusOr<spec::TokenInput> TokeniseDocuments(

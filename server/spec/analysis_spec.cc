@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 
 #include "moescope/base/error.h"
+#include "moescope/base/quote_name.h"
 
 namespace moescope::spec {
 namespace {
@@ -80,7 +81,7 @@ absl::StatusOr<AnalysisSpec> DefaultSpec(absl::string_view name) {
   std::optional<AnalysisSpec> spec = FindSpec(name, known);
   if (!spec.has_value()) {
     return FieldError(absl::StatusCode::kNotFound, "analysis",
-                      absl::StrCat("\"", name, "\" is none of ",
+                      absl::StrCat(QuoteName(name), " is none of ",
                                    absl::StrJoin(known, ", ")),
                       "UNKNOWN_ANALYSIS");
   }

@@ -14,6 +14,7 @@
 #include "absl/types/span.h"
 
 #include "moescope/base/error.h"
+#include "moescope/base/quote_name.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/spec/analysis_spec.h"
 
@@ -72,7 +73,7 @@ absl::Status NormaliseWords(absl::string_view field,
                             std::vector<std::string>& words) {
   for (const std::string& word : words) {
     if (std::find(allowed.begin(), allowed.end(), word) == allowed.end()) {
-      return InvalidField(field, absl::StrCat("\"", word, "\" is none of ",
+      return InvalidField(field, absl::StrCat(QuoteName(word), " is none of ",
                                               absl::StrJoin(allowed, ", ")));
     }
   }
@@ -185,8 +186,8 @@ absl::Status CheckParticipant(const ModelFacts& model,
   std::int64_t expert = -1;
   if (!absl::SimpleAtoi(participant, &expert) ||
       absl::StrCat(expert) != participant) {
-    return InvalidField(kField, absl::StrCat("\"", participant,
-                                             "\" is no expert number, \"S\" or "
+    return InvalidField(kField, absl::StrCat(QuoteName(participant),
+                                             " is no expert number, \"S\" or "
                                              "\"F\""));
   }
   if (expert < 0 || expert >= model.num_experts) {

@@ -47,6 +47,22 @@ TEST(SpecToJsonTest, ShowsLongInputsAsDigest) {
                         spec::TokensDigest(spec.input)));
 }
 
+TEST(SpecToJsonTest, ShowsInputsWithLongLabelsAsDigest) {
+  spec::RoutingTraceSpec spec;
+  spec.input = {{5, 6}, {2}, {std::string(5000, 'x')}};
+  EXPECT_THAT(SpecToJson(spec),
+              HasSubstr(R"("input":{"tokens":2,"sequences":1,"digest":")"));
+}
+
+TEST(SpecToJsonTest, ShowsLongListsAsCountAndDigest) {
+  spec::ExpertSimilaritySpec spec;
+  spec.layers.assign(1024, 7);
+  EXPECT_THAT(SpecToJson(spec), HasSubstr(R"("layers":[7,7,)"));
+  spec.layers.push_back(7);
+  EXPECT_THAT(SpecToJson(spec),
+              HasSubstr(R"("layers":{"values":1025,"digest":")"));
+}
+
 TEST(SpecToJsonTest, NeverThrowsOnBytesThatAreNoText) {
   spec::RoutingTraceSpec spec;
   spec.model = "\xff";

@@ -72,6 +72,16 @@ class Interrupt(unittest.TestCase):
         self.assertEqual(len(self.jobs("CANCELLED")), 1)
         self.assertEqual(os.listdir(self.server.folder).count("t.npz"), 0)
 
+    def test_timeout_names_the_job_that_goes_on(self):
+        done = self.client.run("--timeout=2", "analyze", MODEL,
+                               "activation_statistics", *LONG_TEXTS,
+                               "--set", "block_tokens=256")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        [job] = self.jobs("RUNNING", "QUEUED")
+        self.assertIn(f"job {job} goes on, see `jobs watch {job}`", done.stderr)
+        self.assertIn("DEADLINE_EXCEEDED", done.stderr)
+        self.client.ask("jobs", "cancel", job)
+
     def test_unary_call_is_cancelled(self):
         process = self.start("neurons", MODEL, *LONG_TEXTS)
         wait_for("running job", lambda: self.jobs("RUNNING"))

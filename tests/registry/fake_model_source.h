@@ -85,11 +85,17 @@ class FakeModelSource final : public ModelSource {
     const MutexLock lock(mutex_);
     return loads_;
   }
+  /// How often somebody looked for models.
+  int looks() const {
+    const MutexLock lock(mutex_);
+    return looks_;
+  }
   /// Models that exist now.
   long alive() const { return alive_.use_count() - 1; }
 
   // --- ModelSource ---------------------------------------------------------
   absl::StatusOr<std::vector<model::ModelFolder>> List() const override {
+    CountLook();
     std::vector<model::ModelFolder> folders;
     for (const auto& [name, size] : sizes_) {
       folders.push_back({name, "/" + name});
@@ -98,6 +104,7 @@ class FakeModelSource final : public ModelSource {
   }
   absl::StatusOr<model::ModelFolder> Resolve(
       absl::string_view name) const override {
+    CountLook();
     if (sizes_.count(std::string(name)) == 0) {
       return FieldError(absl::StatusCode::kNotFound, "model", "no such model");
     }
@@ -150,11 +157,17 @@ class FakeModelSource final : public ModelSource {
   }
 
  private:
+  void CountLook() const {
+    const MutexLock lock(mutex_);
+    ++looks_;
+  }
+
   const std::map<std::string, std::int64_t> sizes_;
   const std::shared_ptr<const int> alive_ = std::make_shared<const int>(0);
   mutable Mutex mutex_;
   mutable CondVar changed_;
   mutable int loads_ ABSL_GUARDED_BY(mutex_) = 0;
+  mutable int looks_ ABSL_GUARDED_BY(mutex_) = 0;
   mutable std::map<const model::Checkpoint*, std::int64_t> opened_
       ABSL_GUARDED_BY(mutex_);
   // So that no address is used twice.

@@ -74,6 +74,37 @@ TEST_F(ModelRegistryTest, LoadsOnDemandAndKeepsTheModel) {
   EXPECT_EQ(registry_->stats().checkpoints_opened, 1);
 }
 
+TEST_F(ModelRegistryTest, TellsReadyModelsWithoutLookingForModels) {
+  ASSERT_TRUE(registry_->Load("b", context_).ok());
+  ASSERT_TRUE(registry_->Load("a", context_).ok());
+  const int looks = source_->looks();
+
+  EXPECT_THAT(registry_->ReadyModels(), ElementsAre("a", "b"));
+
+  EXPECT_EQ(source_->looks(), looks);
+}
+
+TEST_F(ModelRegistryTest, LoadingModelIsNotReady) {
+  source_->Hold();
+  absl::Status result;
+  std::thread loader = AcquireLater("a", context_, result);
+  source_->AwaitLoads(1);
+
+  EXPECT_THAT(registry_->ReadyModels(), testing::IsEmpty());
+
+  source_->Release();
+  loader.join();
+}
+
+TEST_F(ModelRegistryTest, TellsWeightsFromWhatIsReserved) {
+  ASSERT_TRUE(registry_->Load("a", context_).ok());
+
+  // The workspace of a fake is one byte.
+  EXPECT_EQ(registry_->Get("a")->weight_bytes, 39);
+  EXPECT_EQ(registry_->stats().weight_bytes, 39);
+  EXPECT_EQ(registry_->stats().reserved_bytes, 40);
+}
+
 TEST_F(ModelRegistryTest, CountsLoadsFailuresAndEvictionsInTheMetrics) {
   ASSERT_TRUE(registry_->Load("a", context_).ok());
   clock_.Advance(absl::Seconds(11));

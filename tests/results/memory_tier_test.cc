@@ -36,7 +36,7 @@ TEST(MemoryTierTest, BytesHandedOutOutliveTheirEviction) {
   tier.Insert("a", kExtent, Bytes(10));
   const auto held = tier.Lookup("a", kExtent);
 
-  tier.Clear();
+  tier.Erase("a");
 
   EXPECT_EQ(*held, "xxxxxxxxxx");
   EXPECT_EQ(tier.bytes(), 0);

@@ -32,7 +32,6 @@ using testing::HasSubstr;
 
 constexpr char kModel[] = "tiny-mixtral";
 constexpr int kMaxTokens = 200000;
-constexpr int kMaxStreams = 2;
 
 // A unary call whose metadata are looked at before its reply.
 class NeuronCall {
@@ -98,7 +97,6 @@ class RpcServerTest : public testing::Test {
     service_ = *std::move(service);
     RpcServerOptions rpc_options;
     rpc_options.watch_heartbeat = absl::Milliseconds(50);
-    rpc_options.max_streams = kMaxStreams;
     auto server = RpcServer::Start(rpc_options, *service_, metrics_);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
@@ -205,27 +203,6 @@ class RpcServerTest : public testing::Test {
     }
     EXPECT_TRUE(reader->Finish().ok());
     return last;
-  }
-
-  // A stream about `id`, of which something has come.
-  std::unique_ptr<grpc::ClientReader<v1::WatchJobResponse>> OpenWatch(
-      const std::string& id, grpc::ClientContext& context) {
-    v1::WatchJobRequest request;
-    request.set_id(id);
-    auto reader = jobs_->WatchJob(&context, request);
-    v1::WatchJobResponse response;
-    EXPECT_TRUE(reader->Read(&response));
-    return reader;
-  }
-
-  // The reason that the details of `status` give.
-  static std::string ReasonOf(const grpc::Status& status) {
-    google::rpc::Status details;
-    google::rpc::ErrorInfo info;
-    EXPECT_TRUE(details.ParseFromString(status.error_details()));
-    EXPECT_GT(details.details_size(), 0);
-    EXPECT_TRUE(details.details(0).UnpackTo(&info));
-    return info.reason();
   }
 
   // The first field that the details of `status` complain of.
@@ -423,29 +400,6 @@ TEST_F(RpcServerTest, WatchedJobThatDoesNotChangeSendsHeartbeats) {
   EXPECT_FALSE(first.has_job());
   EXPECT_TRUE(second.heartbeat());
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
-}
-
-TEST_F(RpcServerTest, OneStreamTooManyIsRefusedAndOtherCallsAreAnswered) {
-  const std::string busy = OccupyWorker();
-  grpc::ClientContext first_context;
-  grpc::ClientContext second_context;
-  const auto first = OpenWatch(busy, first_context);
-  const auto second = OpenWatch(busy, second_context);
-
-  const Trace refused = RunTrace(TraceRequest());
-  v1::GetServerInfoResponse info;
-  grpc::ClientContext info_context;
-  const grpc::Status answered =
-      v1::AdminService::NewStub(channel_)->GetServerInfo(&info_context, {},
-                                                         &info);
-  CancelJob(busy);
-  first_context.TryCancel();
-  second_context.TryCancel();
-
-  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
-  EXPECT_EQ(ReasonOf(refused.status), "STREAM_LIMIT");
-  EXPECT_TRUE(answered.ok()) << answered.error_message();
-  EXPECT_EQ(info.limits().max_streams(), kMaxStreams);
 }
 
 TEST_F(RpcServerTest, UnaryCallTellsItsJobsBeforeItsReply) {

@@ -98,6 +98,28 @@ TEST(StatusConversionTest, UnknownBecomesInternal) {
             grpc::StatusCode::INTERNAL);
 }
 
+TEST(StatusConversionTest, LongTextsAreCutToWhatAClientTakes) {
+  const std::string text(20000, 'x');
+  ErrorDetails details;
+  details.reason = "INVALID_FIELD";
+  details.fields = {{"id", text}, {text, text}};
+  details.metadata = {{"actual", text}};
+
+  const grpc::Status sent = ToGrpcStatus(
+      MakeError(absl::StatusCode::kNotFound, text, details), "00-abc-def-01");
+
+  EXPECT_EQ(sent.error_message().size(), 900u);
+  EXPECT_THAT(sent.error_message(), testing::EndsWith("x..."));
+  EXPECT_LT(sent.error_details().size(), 3000u);
+  const google::rpc::Status status = Details(sent);
+  EXPECT_EQ(DetailAt<google::rpc::ErrorInfo>(status, 0).reason(),
+            "INVALID_FIELD");
+  EXPECT_EQ(DetailAt<google::rpc::BadRequest>(status, 1)
+                .field_violations(0)
+                .field(),
+            "id");
+}
+
 TEST(StatusConversionTest, RequestIdIsQuoted) {
   const google::rpc::Status sent =
       Details(ToGrpcStatus(absl::AbortedError("no"), "00-abc-def-01"));

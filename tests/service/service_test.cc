@@ -26,6 +26,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsSupersetOf;
+using ::testing::Not;
+using ::testing::Pair;
 
 constexpr absl::string_view kPrompt = "As an open source alternative to";
 
@@ -314,8 +316,11 @@ TEST_F(ServiceTest, TheSameRequestIdIsTheSameJob) {
 TEST_F(ServiceTest, LoadingAModelIsAJob) {
   const auto job = service_->LoadModel(ModelJob("tiny-deepseek"));
   ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->lane, "io");
   EXPECT_EQ(WaitUntilFinished(job->id).state, JobState::kSucceeded);
   EXPECT_EQ(service_->GetModel("tiny-deepseek")->state, "READY");
+  EXPECT_EQ(service_->GetModel("tiny-deepseek")->resident_bytes,
+            service_->EstimateModel("tiny-deepseek")->weight_bytes);
   EXPECT_TRUE(service_->UnloadModel("tiny-deepseek").ok());
   EXPECT_EQ(service_->GetModel("tiny-deepseek")->state, "UNLOADED");
 }
@@ -335,8 +340,17 @@ TEST_F(ServiceTest, TellsWhatItIs) {
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(info->limits.at("max_tokens"), 50'000);
   EXPECT_GT(info->gemm_gflops, 0.0);
+  ASSERT_EQ(info->devices.size(), 1U);
+  EXPECT_GT(info->devices[0].total_bytes, 0);
+  EXPECT_GT(info->devices[0].free_bytes, 0);
+  EXPECT_LE(info->devices[0].free_bytes, info->devices[0].total_bytes);
+  EXPECT_THAT(info->versions,
+              ::testing::IsSupersetOf({Pair("moescope", "test"),
+                                       Pair("absl", Not("")),
+                                       Pair("torch", Not(""))}));
   EXPECT_EQ(info->num_models, 3);
   EXPECT_EQ(info->limits.at("max_attempts"), 5);
+  EXPECT_EQ(info->limits.at("lost_caller_grace_seconds"), 30);
   EXPECT_EQ(info->limits.at("max_queued_seconds"), 48 * 3600);
   EXPECT_THAT(info->features,
               IsSupersetOf({"activation_statistics", "expert_similarity",

@@ -186,6 +186,7 @@ TEST_F(WeightsTest, VerifyingIsAJobThatMakesTheContentKnown) {
   const auto job = service_->VerifyModel(ModelJob("m"));
   ASSERT_TRUE(job.ok()) << job.status();
 
+  EXPECT_EQ(job->lane, "verify");  // No load waits for it.
   EXPECT_EQ(Ended(job->id).state, JobState::kSucceeded);
   EXPECT_THAT(IdentityOf("m"), StartsWith("content:"));
 }

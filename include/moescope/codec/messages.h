@@ -8,7 +8,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "google/protobuf/timestamp.pb.h"
 
 #include "moescope/spec/analysis_spec.h"
 #include "moescope/spec/array.h"
@@ -30,6 +32,9 @@ namespace moescope::codec {
 inline constexpr std::int64_t kMaxSliceBytes = std::int64_t{1} << 20;
 /// A unary reply is at most so long; stock clients stop at 4 MiB.
 inline constexpr std::int64_t kMaxUnaryReplyBytes = std::int64_t{3} << 20;
+
+google::protobuf::Timestamp ToTimestamp(absl::Time time);
+absl::Time FromTimestamp(const google::protobuf::Timestamp& timestamp);
 
 /// Spec to message. Every field is written, defaults included.
 v1::AnalysisSpec ToMessage(const spec::AnalysisSpec& spec);

@@ -12,8 +12,10 @@ namespace moescope::codec {
 // Specs as JSON parameters. Threads: all functions are safe.
 
 /// The Spec as one JSON object, fields in the order of VisitFields. A token
-/// input of more than 64 tokens is shown as {"tokens": T, "sequences": S,
-/// "digest": "…"}, a shorter one with its "ids", "lengths" and "labels".
+/// input of more than 64 tokens, or 4096 bytes of labels, is shown as {"tokens":
+/// T, "sequences": S, "digest": "…"}, a shorter one with its "ids", "lengths" and
+/// "labels"; a list of more than 1024 values as {"values": N, "digest": SHA-256
+/// of its JSON}.
 std::string SpecToJson(const spec::AnalysisSpec& spec);
 
 /// Sets the parameter `name` to the value that `json` holds, as `--set

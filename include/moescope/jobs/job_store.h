@@ -74,11 +74,6 @@ struct JobPage {
   std::string next_page_token;
 };
 
-struct ResultPage {
-  std::vector<ResultRow> results;
-  std::string next_page_token;
-};
-
 struct AnalysisVersion {
   std::string analysis;
   std::int64_t version = 0;
@@ -159,8 +154,9 @@ struct QueueStats {
 /// The durable queue: jobs, executions and the rows of finished results. Every
 /// call is one transaction, on disk before it returns; time comes from the
 /// caller. `now` is never ahead of what the clock of the caller shows.
-/// Errors of any call: INTERNAL or RESOURCE_EXHAUSTED (disk full) when the
-/// store itself fails. "Fenced" below: FAILED_PRECONDITION with reason FENCED,
+/// Errors of any call, when the store itself fails: RESOURCE_EXHAUSTED (disk
+/// full), UNAVAILABLE (locked by another process), DATA_LOSS (damaged), else
+/// INTERNAL. "Fenced" below: FAILED_PRECONDITION with reason FENCED,
 /// the execution is no longer the caller's.
 /// Threads: safe.
 class JobStore {
@@ -196,8 +192,6 @@ class JobStore {
   virtual absl::Status TouchCaller(absl::string_view job_id,
                                    std::optional<absl::Time> until,
                                    absl::Time now) = 0;
-  /// Removes a finished job. Errors: NOT_FOUND; FAILED_PRECONDITION JOB_LIVE.
-  virtual absl::Status DeleteJob(absl::string_view job_id) = 0;
   /// Does what time has made due: deadlines, callers that left, leases that ran
   /// out, retention.
   virtual absl::StatusOr<SweepReport> Sweep(absl::Time now) = 0;
@@ -250,11 +244,6 @@ class JobStore {
 
   /// By its key or an alias. Errors: NOT_FOUND.
   virtual absl::StatusOr<ResultRow> GetResult(absl::string_view key) = 0;
-  /// Newest first; `page_size` and token as in ListJobs.
-  virtual absl::StatusOr<ResultPage> ListResults(
-      std::int64_t page_size, absl::string_view page_token) = 0;
-  /// Remembers a use. Errors: NOT_FOUND.
-  virtual absl::Status TouchResult(absl::string_view key, absl::Time now) = 0;
   /// Lets the result of `key` be found under `alias`, too. Errors: NOT_FOUND.
   virtual absl::Status AddResultAlias(absl::string_view key,
                                       absl::string_view alias) = 0;

@@ -34,6 +34,8 @@ struct ModelStatus {
   absl::Status error;
   /// Bytes reserved for it (weights and workspace); 0 unless resident.
   std::int64_t reserved_bytes = 0;
+  /// Of these the weights'; estimated while they are loading.
+  std::int64_t weight_bytes = 0;
   /// Handles that pin it.
   int pins = 0;
   /// Of the last load that succeeded.
@@ -132,6 +134,9 @@ class ModelRegistry {
   /// All models that the source lists, and those that are still resident
   /// though their folder is gone; by name.
   absl::StatusOr<std::vector<ModelStatus>> List() const;
+
+  /// Names of the models that are ready now, by name. Looks at no files.
+  std::vector<std::string> ReadyModels() const;
 
   /// Errors: INVALID_ARGUMENT (field "model"), NOT_FOUND.
   absl::StatusOr<ModelStatus> Get(absl::string_view name) const;

@@ -171,9 +171,6 @@ class ResultStore {
   absl::StatusOr<EvictionReport> Evict(const std::set<std::string>& pinned,
                                        std::int64_t reserve_bytes = 0);
 
-  /// Drops all of the memory tier; disk stays.
-  void DropMemory();
-
   ResultStoreStats stats() const;
 
  private:

@@ -22,6 +22,9 @@ struct RpcServerOptions {
   /// RESOURCE_EXHAUSTED STREAM_LIMIT. Well below max_threads: all other calls
   /// have the rest.
   int max_streams = 96;
+  /// Jobs of a page, in bytes: a reply that stock clients take, less room for
+  /// its page token.
+  std::int64_t max_page_bytes = (std::int64_t{3} << 20) - 4096;
   /// A watched job that does not change sends a sign of life this often.
   absl::Duration watch_heartbeat = absl::Seconds(10);
   /// What GetServerInfo shows of the process.
@@ -50,8 +53,8 @@ class RpcServer {
   const std::string& address() const;
 
   void SetReady(bool ready);
-  /// Not ready any more, and says so in GetServerInfo; calls are still
-  /// answered.
+  /// Not ready any more. New calls get UNAVAILABLE DRAINING, but those of
+  /// AdminService, where GetServerInfo says so; calls under way go on.
   void BeginDrain();
   /// Streams end with UNAVAILABLE, and what still runs after `grace` is cut.
   /// Blocks until no call is left.

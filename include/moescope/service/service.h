@@ -125,7 +125,7 @@ class Service {
   absl::StatusOr<TokenizeView> Tokenize(absl::string_view model,
                                         absl::string_view text,
                                         bool special_tokens = true);
-  /// Pieces of ids, for display. Errors: OUT_OF_RANGE field "ids".
+  /// Pieces of ids, for display. Errors: OUT_OF_RANGE field "tokens.ids[i]".
   absl::StatusOr<TokenizeView> Detokenize(
       absl::string_view model, const std::vector<std::int32_t>& ids);
 
@@ -135,14 +135,18 @@ class Service {
   absl::StatusOr<std::vector<FitView>> ListFits(absl::string_view analysis);
   /// Tokenises, normalises, checks and estimates; does no work.
   /// Errors: as spec::Normalise and the models' own.
-  absl::StatusOr<PreparedAnalysis> Prepare(AnalysisRequest request);
+  absl::StatusOr<PreparedAnalysis> Prepare(const AnalysisRequest& request);
   /// Leaves a durable job. Errors: as Prepare and JobStore::Submit; NOT_FOUND
   /// RESULT_NOT_CACHED (policy kOnly); FAILED_PRECONDITION MODEL_NOT_LOADED
   /// (policy kNever).
   absl::StatusOr<SubmittedAnalysis> Submit(AnalysisRequest request);
   /// A direct call: the answer from the cache, or a job that lives as long as
   /// the stream.
-  absl::StatusOr<std::unique_ptr<ResultStream>> Run(AnalysisRequest request);
+  absl::StatusOr<std::unique_ptr<ResultStream>> Run(
+      const AnalysisRequest& request);
+  /// The same of a request that Prepare has just made `prepared` of.
+  absl::StatusOr<std::unique_ptr<ResultStream>> Run(
+      const AnalysisRequest& request, const PreparedAnalysis& prepared);
 
   // --- Jobs and results. ---------------------------------------------------
   absl::StatusOr<JobRecord> GetJob(absl::string_view id);

@@ -41,7 +41,7 @@ struct ModelView {
   absl::Status tokenizer_status;
   std::string identity;
   std::string device;  ///< Where it is or would be loaded.
-  std::int64_t resident_bytes = 0;
+  std::int64_t resident_bytes = 0;  ///< Of weights; 0 unless in memory.
   int pins = 0;
   absl::Duration load_time;
   Progress load_progress;
@@ -97,6 +97,9 @@ struct CostView {
 
 struct DeviceView {
   std::string name;
+  std::string description;  ///< Of the CPU only.
+  std::int64_t total_bytes = 0;
+  std::int64_t free_bytes = 0;
   std::int64_t budget_bytes = 0;
   std::int64_t reserved_bytes = 0;
 };
