@@ -99,27 +99,32 @@ bool HasAnswer(Service::State& state, absl::string_view key) {
   return row.ok() && state.results->HasSealed(row->key);
 }
 
-// Which of `keys` to file the answer under: the first, unless it is there or
-// under way under another. An answer that was filed before the content was
-// known is also filed under the first.
-absl::StatusOr<std::string> ChooseKey(Service::State& state,
-                                      const std::vector<std::string>& keys) {
-  if (keys.size() == 1 || HasAnswer(state, keys.front())) {
-    return keys.front();
+// The key to file an answer under, and whether it is there.
+struct ChosenKey {
+  std::string key;
+  bool answered = false;
+};
+
+// Of `keys` the first, unless the answer is under way under another. One that
+// was filed before the content was known is also filed under the first.
+absl::StatusOr<ChosenKey> ChooseKey(Service::State& state,
+                                    const std::vector<std::string>& keys) {
+  if (HasAnswer(state, keys.front())) {
+    return ChosenKey{keys.front(), true};
   }
   for (std::size_t i = 1; i < keys.size(); ++i) {
     if (HasAnswer(state, keys[i])) {
       MOESCOPE_RETURN_IF_ERROR(
           state.store->AddResultAlias(keys[i], keys.front()));
-      return keys.front();
+      return ChosenKey{keys.front(), true};
     }
     MOESCOPE_ASSIGN_OR_RETURN(const std::optional<JobRecord> live,
                               state.store->FindLiveJob(keys[i]));
     if (live.has_value()) {
-      return keys[i];
+      return ChosenKey{keys[i], false};
     }
   }
-  return keys.front();
+  return ChosenKey{keys.front(), false};
 }
 
 constexpr std::size_t kQuestionDigits = 32;
@@ -220,8 +225,10 @@ absl::StatusOr<PreparedAnalysis> Service::Prepare(
   }
   prepared.identities = ModelIdentities(*state_, checkpoints);
   MOESCOPE_ASSIGN_OR_RETURN(
-      prepared.key,
+      ChosenKey chosen,
       ChooseKey(*state_, PossibleKeys(*state_, prepared.spec, checkpoints)));
+  prepared.key = std::move(chosen.key);
+  prepared.cached = chosen.answered;
   prepared.spec_json = codec::SpecToJson(prepared.spec);
   const analysis::CostEstimate cost =
       analysis::EstimateCost(prepared.spec, *checkpoints.front());
@@ -232,7 +239,6 @@ absl::StatusOr<PreparedAnalysis> Service::Prepare(
   prepared.cost.flops = cost.flops;
   prepared.cost.memory_bytes = cost.memory_bytes;
   prepared.cost.seconds = cost.seconds;
-  prepared.cached = HasAnswer(*state_, prepared.key);
   return prepared;
 }
 
