@@ -26,8 +26,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsSupersetOf;
-using ::testing::Not;
-using ::testing::Pair;
 
 constexpr absl::string_view kPrompt = "As an open source alternative to";
 
@@ -336,7 +334,7 @@ TEST_F(ServiceTest, ASecondServerMayNotShareTheDataFolder) {
 }
 
 TEST_F(ServiceTest, TellsWhatItIs) {
-  const auto info = service_->GetServerInfo();
+  auto info = service_->GetServerInfo();
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(info->limits.at("max_tokens"), 50'000);
   EXPECT_GT(info->gemm_gflops, 0.0);
@@ -344,10 +342,9 @@ TEST_F(ServiceTest, TellsWhatItIs) {
   EXPECT_GT(info->devices[0].total_bytes, 0);
   EXPECT_GT(info->devices[0].free_bytes, 0);
   EXPECT_LE(info->devices[0].free_bytes, info->devices[0].total_bytes);
-  EXPECT_THAT(info->versions,
-              ::testing::IsSupersetOf({Pair("moescope", "test"),
-                                       Pair("absl", Not("")),
-                                       Pair("torch", Not(""))}));
+  EXPECT_EQ(info->versions["moescope"], "test");
+  EXPECT_NE(info->versions["absl"], "");
+  EXPECT_NE(info->versions["torch"], "");
   EXPECT_EQ(info->num_models, 3);
   EXPECT_EQ(info->limits.at("max_attempts"), 5);
   EXPECT_EQ(info->limits.at("lost_caller_grace_seconds"), 30);
