@@ -43,13 +43,13 @@ class Refusals(unittest.TestCase):
 
     def test_unknown_model_is_named_with_those_that_exist(self):
         said = self.refused("trace", "nobody", "--text", "hi")
-        self.assertIn('error: model: "nobody" is not known (known: good, short)',
+        self.assertIn('error: spec.model: "nobody" is not known (known: good, short)',
                       said)
         self.assertIn("NOT_FOUND MODEL_NOT_FOUND", said)
 
     def test_model_name_that_leaves_the_root_is_invalid(self):
         said = self.refused("similarity", "../x")
-        self.assertIn('error: model: "../x"', said)
+        self.assertIn('error: spec.model: "../x"', said)
         self.assertIn("INVALID_ARGUMENT", said)
 
     def test_layer_out_of_range_gets_the_allowed_ones(self):
@@ -65,7 +65,7 @@ class Refusals(unittest.TestCase):
 
     def test_token_beyond_the_vocabulary_gets_the_allowed_range(self):
         said = self.refused("trace", "good", "--tokens", "1,2048")
-        self.assertIn("error: spec.input: token id 2048 is outside [0, 2047] "
+        self.assertIn("error: input: token id 2048 is outside [0, 2047] "
                       'of model "good"', said)
         self.assertIn("OUT_OF_RANGE", said)
 
@@ -77,7 +77,7 @@ class Refusals(unittest.TestCase):
         for command in (["trace", "good"],
                         ["analyze", "good", "activation_statistics"]):
             said = self.refused(*command, "--tokens-file", path)
-            self.assertIn(f"error: spec.input: {TOO_MANY_TOKENS} tokens are "
+            self.assertIn(f"error: input: {TOO_MANY_TOKENS} tokens are "
                           f"more than the limit of {limit}\n", said)
             self.assertIn("RESOURCE_EXHAUSTED", said)
 
@@ -92,7 +92,7 @@ class Refusals(unittest.TestCase):
 
     def test_model_folder_without_a_config_is_named(self):
         said = self.refused("trace", "bare", "--text", "hi")
-        self.assertIn('error: model: folder "bare" has no config.json', said)
+        self.assertIn('error: spec.model: folder "bare" has no config.json', said)
         self.assertIn("FAILED_PRECONDITION", said)
 
     def test_truncated_shard_is_named(self):
