@@ -154,15 +154,10 @@ absl::StatusOr<v1::ComputeNeuronStatisticsResponse> ComputeNeuronStatistics(
   MOESCOPE_RETURN_IF_ERROR(Start(call, weights));
   parts.push_back(weights.stream.get());
   AnnounceAnswer(parts, call);
-  // The longer part first; whoever leaves meanwhile wants neither.
   FoldableAnswer activation_answer;
   if (with_activations) {
-    auto answer = ReadFoldable(*activations.stream, call);
-    if (!answer.ok()) {
-      CancelIfUnwanted(*weights.stream, call);
-      return answer.status();
-    }
-    activation_answer = *std::move(answer);
+    MOESCOPE_ASSIGN_OR_RETURN(activation_answer,
+                              ReadFoldable(*activations.stream, call));
   }
   MOESCOPE_ASSIGN_OR_RETURN(FoldableAnswer weight_answer,
                             ReadFoldable(*weights.stream, call));

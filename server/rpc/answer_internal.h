@@ -20,17 +20,14 @@ namespace moescope::internal {
 /// where no part needs one, else miss.
 void AnnounceAnswer(const std::vector<const ResultStream*>& parts, Call& call);
 
-/// Ends the job of an answer whose caller has left.
-void CancelIfUnwanted(ResultStream& stream, const Call& call);
-
 /// The next chunk, or nullopt after the last; also ends when the caller leaves
 /// or the server stops.
 absl::StatusOr<std::optional<spec::Chunk>> NextChunk(ResultStream& stream,
                                                      const Call& call);
 
 /// All chunks, while they fit in a unary reply. Read to the end in any case,
-/// so that the result is complete under its name. A caller who left takes the
-/// job along: no unary call can be resumed.
+/// so that the result is complete under its name. A caller who left is no
+/// cancellation: asked again within the grace, the same work goes on.
 struct FoldableAnswer {
   std::vector<spec::Chunk> chunks;
   bool too_large = false;

@@ -31,6 +31,10 @@ constexpr const char* kServiceNames[] = {
     "moescope.v1.JobService", "moescope.v1.ModelService",
     "moescope.v1.ResultService"};
 
+// A client that is only slow to read answers a ping all the same.
+constexpr int kKeepaliveMs = 60'000;
+constexpr int kKeepaliveAnswerMs = 20'000;
+
 // "host:0" with the port that was picked.
 std::string WithPort(const std::string& listen, int port) {
   return absl::StrCat(listen.substr(0, listen.find_last_of(':') + 1), port);
@@ -69,6 +73,10 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(
   builder.SetMaxReceiveMessageSize(internal::kMaxReceiveBytes);
   // Else a second server on the same port would take half of the calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  // Who vanished without a word is noticed, also while nothing can be sent.
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveAnswerMs);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   int port = 0;
   builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &port);
   for (const auto& handlers : state->services) {

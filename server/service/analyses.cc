@@ -21,17 +21,27 @@
 namespace moescope {
 namespace {
 
+// Of what was asked, not of what the files are now: a repetition is one, also
+// when their content has become known in between.
+std::string HashOfBody(const AnalysisRequest& request,
+                       const spec::AnalysisSpec& spec) {
+  const std::string deadline =
+      request.deadline.has_value()
+          ? absl::StrCat(absl::ToUnixMicros(*request.deadline))
+          : "none";
+  return Sha256Hex(absl::StrCat(
+      codec::EncodeSpec(spec), "\n", static_cast<int>(request.cache_policy),
+      " ", static_cast<int>(request.load_policy), " ",
+      static_cast<int>(request.priority), " ", deadline));
+}
+
 SubmitRequest MakeSubmit(const Service::State& state,
                          const AnalysisRequest& request,
                          const PreparedAnalysis& prepared) {
   SubmitRequest submit;
   submit.client = request.client;
   submit.request_id = request.request_id;
-  // Of what was asked, not of what the files are now: a repetition is one, also
-  // when their content has become known in between.
-  submit.request_hash = Sha256Hex(
-      absl::StrCat(codec::EncodeSpec(prepared.spec), "\n",
-                   static_cast<int>(request.cache_policy)));
+  submit.request_hash = HashOfBody(request, prepared.spec);
   submit.analysis = std::string(spec::AnalysisName(prepared.spec));
   submit.analysis_version = spec::AnalysisVersion(prepared.spec);
   submit.spec = codec::EncodeSpec(prepared.spec);
@@ -193,8 +203,7 @@ absl::StatusOr<std::unique_ptr<ResultStream>> Service::Run(
   submit.caller_expires = state_->clock.Now() + kCallerLease;
   MOESCOPE_ASSIGN_OR_RETURN(const SubmitReply reply,
                             SubmitJob(*state_, submit));
-  return FollowJob(*state_, reply.job,
-                   reply.outcome != SubmitOutcome::kRepeated, 0);
+  return FollowJob(*state_, reply.job, Reader::kCaller, 0);
 }
 
 }  // namespace moescope

@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
 #include "moescope/analysis/analysis_run.h"
@@ -30,12 +31,14 @@ namespace {
 class LogSink final : public analysis::ChunkSink {
  public:
   // `check` tells whether what the analysis has read so far is to be trusted.
+  // `resume_position` is where the work goes on now.
   LogSink(ResultStore& results, LogWriter& writer, ExecutionControl& control,
-          std::function<absl::Status()> check)
+          std::function<absl::Status()> check, std::string resume_position)
       : results_(results),
         writer_(writer),
         control_(control),
-        check_(std::move(check)) {}
+        check_(std::move(check)),
+        resume_position_(std::move(resume_position)) {}
 
   absl::Status Emit(spec::Chunk chunk) override {
     MOESCOPE_RETURN_IF_ERROR(check_());
@@ -50,7 +53,7 @@ class LogSink final : public analysis::ChunkSink {
         results_.SaveState(writer_.key(), writer_.fence(),
                            writer_.extent().records, bytes));
     // The row changes only now: what it points at is there.
-    resume_position_ = absl::StrCat(++states_);
+    resume_position_ = absl::StrCat(writer_.fence());
     return Publish();
   }
 
@@ -74,8 +77,8 @@ class LogSink final : public analysis::ChunkSink {
   LogWriter& writer_;
   ExecutionControl& control_;
   const std::function<absl::Status()> check_;
+  // Fence of the latest state that the row vouches for; empty: there is none.
   std::string resume_position_;
-  std::int64_t states_ = 0;
 };
 
 struct OpenedModels {
@@ -222,7 +225,8 @@ class AnalysisExecutor final : public Executor {
                               FindResumePoint(execution, *log.writer));
     const auto check = [&] { return CheckIntact(spec, models.checkpoints); };
     MOESCOPE_RETURN_IF_ERROR(check());
-    LogSink sink(*state_.results, *log.writer, control, check);
+    LogSink sink(*state_.results, *log.writer, control, check,
+                 resume.state.empty() ? "" : committed.resume_position);
     const absl::Status ran =
         analysis::Run(spec, models.inputs, resume, *state_.pool,
                       control.context(), sink);
@@ -234,15 +238,22 @@ class AnalysisExecutor final : public Executor {
   }
 
   // Where the work goes on: after the chunks that the log holds, with the
-  // state saved when it held no more than these.
+  // state saved when it held no more than these. Only with one that its own row
+  // names: under the same key others may have saved theirs, and who asks for
+  // work to be done anew is not to be given those.
   absl::StatusOr<analysis::ResumePoint> FindResumePoint(
       const ExecutionRecord& execution, const LogWriter& writer) {
     analysis::ResumePoint resume;
     resume.chunks = writer.next_record();
+    std::int64_t fence = 0;
+    if (!absl::SimpleAtoi(execution.committed.resume_position, &fence)) {
+      return resume;
+    }
     MOESCOPE_ASSIGN_OR_RETURN(
         std::optional<SavedState> saved,
-        state_.results->LoadState(execution.key, execution.fence));
-    if (saved.has_value() && saved->records <= resume.chunks) {
+        state_.results->LoadState(execution.key, fence));
+    if (saved.has_value() && saved->fence == fence &&
+        saved->records <= resume.chunks) {
       resume.state = std::move(saved->bytes);
     }
     return resume;

@@ -131,7 +131,7 @@ absl::StatusOr<std::unique_ptr<ResultStream>> Service::ReadResult(
   }
   MOESCOPE_ASSIGN_OR_RETURN(const JobRecord job,
                             LiveJobOf(*state_->store, name));
-  return FollowJob(*state_, job, /*owns_job=*/false, first_chunk);
+  return FollowJob(*state_, job, Reader::kResult, first_chunk);
 }
 
 absl::StatusOr<std::unique_ptr<ResultStream>> Service::ReadJobResult(
@@ -145,11 +145,14 @@ absl::StatusOr<std::unique_ptr<ResultStream>> Service::ReadJobResult(
   }
   MOESCOPE_RETURN_IF_ERROR(found.status());
   const JobRecord& job = *found;
-  // A direct call whose connection was lost is taken up again: its caller is
-  // back.
-  const bool owns_job =
+  const bool is_of_a_call =
       job.caller_expires.has_value() && !IsFinished(job.state);
-  return FollowJob(*state_, job, owns_job, first_chunk);
+  if (is_of_a_call) {
+    // Its connection was lost; not much of the grace may be left.
+    RenewCallerLease(*state_, job.id);
+  }
+  return FollowJob(*state_, job,
+                   is_of_a_call ? Reader::kCaller : Reader::kJob, first_chunk);
 }
 
 }  // namespace moescope

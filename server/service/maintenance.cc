@@ -42,6 +42,7 @@ void RunMaintenance(Service::State& state) {
       }
       next = absl::Now() + kInterval;
     }
+    RenewCallerLeases(state);
     absl::SleepFor(kLook);
   }
 }

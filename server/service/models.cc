@@ -95,7 +95,8 @@ absl::StatusOr<JobRecord> SubmitModelJob(Service::State& state,
   SubmitRequest request;
   request.client = std::move(asked.client);
   request.request_id = std::move(asked.request_id);
-  request.request_hash = Sha256Hex(absl::StrCat(job, "\n", asked.model));
+  request.request_hash = Sha256Hex(absl::StrCat(
+      job, "\n", asked.model, "\n", static_cast<int>(asked.priority)));
   request.analysis = std::string(job);
   request.analysis_version = 1;
   request.spec = std::move(asked.model);

@@ -23,21 +23,6 @@ LogExtent ExtentOf(const Committed& committed) {
   return {committed.records, committed.bytes, committed.digest};
 }
 
-// Renews the caller's lease on a job of a direct call.
-void Touch(ResultStream::State& state) {
-  const absl::Time now = state.service.clock.Now();
-  if (!state.owns_job || now - state.touched < kCallerLease / 8) {
-    return;
-  }
-  state.touched = now;
-  const absl::Status status =
-      state.service.store->TouchCaller(state.job_id, now + kCallerLease, now);
-  if (!status.ok()) {
-    Log(LogLevel::kWarning, "touch_caller_failed",
-        {{"job", state.job_id}, {"error", status.ToString()}});
-  }
-}
-
 // What to answer when a finished result can't be read: damaged bytes are never
 // served, but forgotten, so that whoever asks again has them computed anew.
 absl::Status Dropped(Service::State& service, absl::string_view key,
@@ -88,25 +73,60 @@ absl::Status FollowRunning(ResultStream::State& state,
   return absl::OkStatus();
 }
 
+// Whether the work itself has ended with an error, not this job alone.
+bool WorkFailed(Service::State& service, const JobRecord& job) {
+  const auto execution = service.store->GetExecution(job.execution_id);
+  return execution.ok() && execution->state == JobState::kFailed;
+}
+
+absl::Status ErrorOfEnded(const JobRecord& job) {
+  if (!job.error.ok()) {
+    return job.error;
+  }
+  return FieldError(absl::StatusCode::kNotFound, "job_id",
+                    absl::StrCat("the result of job \"", job.id,
+                                 "\" has been evicted: ask again"),
+                    "RESULT_NOT_FOUND");
+}
+
+// After the end of a job without a result: who follows the result goes over to
+// what else has made or makes it. False: there is nothing.
+absl::StatusOr<bool> FollowAnother(ResultStream::State& state,
+                                   const JobRecord& ended) {
+  if (state.of != Reader::kResult || WorkFailed(state.service, ended)) {
+    return false;
+  }
+  if (state.service.store->GetResult(state.key).ok()) {
+    MOESCOPE_RETURN_IF_ERROR(OpenSealedLog(state, state.key));
+    return true;
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(const std::optional<JobRecord> other,
+                            state.service.store->FindLiveJob(state.key));
+  if (other.has_value()) {
+    state.job_id = other->id;
+  }
+  return other.has_value();
+}
+
 // Looks at the job; true when there may be something new to read.
 absl::StatusOr<bool> LookAtJob(ResultStream::State& state) {
   MOESCOPE_ASSIGN_OR_RETURN(const JobRecord job,
                             state.service.store->GetJob(state.job_id));
+  if (IsFinished(job.state) && state.lease != nullptr) {
+    state.lease->JobEnded();
+    state.lease.reset();
+  }
   if (job.state == JobState::kSucceeded) {
-    state.owns_job = false;
     MOESCOPE_RETURN_IF_ERROR(OpenSealedLog(
         state, job.result_key.empty() ? state.key : job.result_key));
     return true;
   }
   if (IsFinished(job.state)) {
-    state.owns_job = false;
-    if (!job.error.ok()) {
-      return job.error;
+    MOESCOPE_ASSIGN_OR_RETURN(const bool followed, FollowAnother(state, job));
+    if (followed) {
+      return true;
     }
-    return FieldError(absl::StatusCode::kNotFound, "job_id",
-                      absl::StrCat("the result of job \"", job.id,
-                                   "\" has been evicted: ask again"),
-                      "RESULT_NOT_FOUND");
+    return ErrorOfEnded(job);
   }
   if (job.execution_id.empty()) {
     return false;
@@ -138,7 +158,6 @@ absl::Status WaitForMore(ResultStream::State& state,
     MOESCOPE_RETURN_IF_ERROR(context.Check());
     // Asked for before looking, so that no change is missed.
     const std::int64_t version = state.service.notifier.version();
-    Touch(state);
     MOESCOPE_ASSIGN_OR_RETURN(const bool more, LookAtJob(state));
     if (more) {
       return absl::OkStatus();
@@ -192,32 +211,23 @@ absl::StatusOr<std::unique_ptr<ResultStream>> OpenFinished(
 }
 
 std::unique_ptr<ResultStream> FollowJob(Service::State& service,
-                                        const JobRecord& job, bool owns_job,
+                                        const JobRecord& job, Reader reader,
                                         std::int64_t first_chunk) {
   auto state = std::make_unique<ResultStream::State>(service);
   state->key = job.key;
+  state->of = reader;
   state->job_id = job.id;
-  state->owns_job = owns_job;
   state->next_chunk = first_chunk;
-  state->touched = service.clock.Now();
+  if (reader == Reader::kCaller) {
+    state->lease = std::make_unique<CallerLease>(service, job.id);
+  }
   return std::make_unique<ResultStream>(std::move(state));
 }
 
 ResultStream::ResultStream(std::unique_ptr<State> state)
     : state_(std::move(state)) {}
 
-ResultStream::~ResultStream() {
-  if (!state_->owns_job) {
-    return;
-  }
-  const absl::Time now = state_->service.clock.Now();
-  const absl::Status status = state_->service.store->TouchCaller(
-      state_->job_id, now + kCallerGrace, now);
-  if (!status.ok() && !absl::IsNotFound(status)) {
-    Log(LogLevel::kWarning, "touch_caller_failed",
-        {{"job", state_->job_id}, {"error", status.ToString()}});
-  }
-}
+ResultStream::~ResultStream() = default;
 
 const std::string& ResultStream::key() const { return state_->key; }
 
@@ -230,7 +240,6 @@ absl::StatusOr<std::optional<spec::Chunk>> ResultStream::Next(
   State& state = *state_;
   while (!state.at_end) {
     MOESCOPE_RETURN_IF_ERROR(context.Check());
-    Touch(state);
     if (state.reader != nullptr) {
       const auto next = state.reader->Next();
       if (!next.ok()) {
@@ -264,20 +273,6 @@ absl::StatusOr<ResultView> ResultStream::Info() const {
   view.name = state_->key;
   view.chunks = state_->next_chunk;
   return view;
-}
-
-void ResultStream::Cancel() {
-  if (!state_->owns_job) {
-    return;
-  }
-  state_->owns_job = false;
-  const auto job = state_->service.store->CancelJob(
-      state_->job_id, absl::CancelledError("the client cancelled the call"),
-      state_->service.clock.Now());
-  if (!job.ok()) {
-    Log(LogLevel::kWarning, "cancel_failed",
-        {{"job", state_->job_id}, {"error", job.status().ToString()}});
-  }
 }
 
 }  // namespace moescope

@@ -11,15 +11,23 @@
 
 namespace moescope {
 
+/// Who reads the stream of a job.
+enum class Reader {
+  kCaller,  ///< The caller that the job lives for.
+  kJob,     ///< Who asked for this job's result.
+  kResult,  ///< Who asked for the result, whichever job makes it.
+};
+
 struct ResultStream::State {
   explicit State(Service::State& service_in) : service(service_in) {}
 
   Service::State& service;
   std::string key;
+  Reader of = Reader::kJob;
   /// Followed for the outcome; empty: a finished result is read.
   std::string job_id;
-  /// Whether the job lives and ends with this stream.
-  bool owns_job = false;
+  /// Of the job's caller; nullptr for other readers.
+  std::unique_ptr<CallerLease> lease;
   std::int64_t next_chunk = 0;
   std::unique_ptr<LogReader> reader;
   /// Fence of the running log that `reader` reads; 0 for a sealed one.
@@ -28,7 +36,6 @@ struct ResultStream::State {
   /// Name of the sealed log, which an alias of it is not.
   std::string sealed_key;
   bool at_end = false;
-  absl::Time touched = absl::InfinitePast();
 };
 
 /// A stream over the finished result `row`.
@@ -37,9 +44,9 @@ struct ResultStream::State {
 absl::StatusOr<std::unique_ptr<ResultStream>> OpenFinished(
     Service::State& service, const ResultRow& row, std::int64_t first_chunk);
 
-/// A stream that follows `job`.
+/// A stream that follows `job`. For its caller it also keeps the job alive.
 std::unique_ptr<ResultStream> FollowJob(Service::State& service,
-                                        const JobRecord& job, bool owns_job,
+                                        const JobRecord& job, Reader reader,
                                         std::int64_t first_chunk);
 
 /// The row as clients see it.

@@ -24,6 +24,7 @@
 #include "moescope/results/result_store.h"
 #include "moescope/service/service.h"
 #include "moescope/telemetry/metrics.h"
+#include "server/service/caller_leases_internal.h"
 
 namespace moescope {
 
@@ -37,11 +38,6 @@ inline constexpr absl::string_view kLoadLane = "io";
 /// Apart from loads: who waits for a model does not wait for all of another's
 /// bytes to be read again.
 inline constexpr absl::string_view kVerifyLane = "verify";
-/// A direct call's job outlives a lost caller by this.
-inline constexpr absl::Duration kCallerGrace = absl::Seconds(30);
-/// While the caller is there its job is good for this long; renewed well
-/// before. Longer than the grace, since a client may be slow to take a chunk.
-inline constexpr absl::Duration kCallerLease = absl::Minutes(2);
 
 /// Takes `<data_dir>/lock` for this process, for as long as it lives.
 class DataDirLock {
@@ -85,6 +81,7 @@ struct Service::State {
   std::atomic<std::int64_t> cache_disk_hits{0};
   std::atomic<std::int64_t> cache_saved_us{0};
   std::atomic<bool> draining{false};
+  ConnectedCallers callers;
 
   Mutex publish_mutex;
   std::int64_t published_evictions ABSL_GUARDED_BY(publish_mutex) = 0;

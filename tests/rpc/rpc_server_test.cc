@@ -12,6 +12,8 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "moescope/v1/admin.grpc.pb.h"
@@ -37,9 +39,11 @@ constexpr int kMaxTokens = 200000;
 class NeuronCall {
  public:
   NeuronCall(v1::AnalysisService::Stub& stub,
-             const v1::ComputeNeuronStatisticsRequest& request)
-      : reader_(stub.PrepareAsyncComputeNeuronStatistics(&context_, request,
-                                                         &queue_)) {
+             const v1::ComputeNeuronStatisticsRequest& request,
+             absl::Duration timeout = absl::Hours(1)) {
+    context_.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+    reader_ = stub.PrepareAsyncComputeNeuronStatistics(&context_, request,
+                                                       &queue_);
     reader_->StartCall();
   }
 
@@ -203,6 +207,17 @@ class RpcServerTest : public testing::Test {
     }
     EXPECT_TRUE(reader->Finish().ok());
     return last;
+  }
+
+  // Until when the job `id` waits for its caller, once that is at most `bound`.
+  absl::Time WaitForCallerExpiry(const std::string& id, absl::Time bound) {
+    const absl::Time end = absl::Now() + absl::Seconds(20);
+    absl::Time expires = absl::InfiniteFuture();
+    while (expires > bound && absl::Now() < end) {
+      absl::SleepFor(absl::Milliseconds(10));
+      expires = service_->GetJob(id)->caller_expires.value_or(expires);
+    }
+    return expires;
   }
 
   // The first field that the details of `status` complain of.
@@ -420,7 +435,7 @@ TEST_F(RpcServerTest, UnaryCallTellsItsJobsBeforeItsReply) {
   CancelJob(busy);
 }
 
-TEST_F(RpcServerTest, CallerWhoLeavesAUnaryCallTakesItsJobsAlong) {
+TEST_F(RpcServerTest, JobsOfALostUnaryCallWaitHalfAMinuteForTheirCaller) {
   const std::string busy = OccupyWorker();
   v1::ComputeNeuronStatisticsRequest request;
   request.mutable_spec()->set_model(kModel);
@@ -432,9 +447,33 @@ TEST_F(RpcServerTest, CallerWhoLeavesAUnaryCallTakesItsJobsAlong) {
   call.Leave();
 
   EXPECT_EQ(call.Finish().error_code(), grpc::StatusCode::CANCELLED);
-  EXPECT_EQ(WatchToEnd(ids[0]).state(), v1::JOB_STATE_CANCELLED);
-  EXPECT_EQ(WatchToEnd(ids[1]).state(), v1::JOB_STATE_CANCELLED);
-  EXPECT_EQ(StateOf(busy), v1::JOB_STATE_RUNNING);
+  // While it was connected it had two minutes.
+  const absl::Time bound = absl::Now() + absl::Minutes(1);
+  EXPECT_LE(WaitForCallerExpiry(ids[0], bound), bound);
+  EXPECT_LE(WaitForCallerExpiry(ids[1], bound), bound);
+  EXPECT_EQ(StateOf(ids[0]), v1::JOB_STATE_QUEUED);
+  EXPECT_EQ(StateOf(ids[1]), v1::JOB_STATE_QUEUED);
+  CancelJob(busy);
+}
+
+TEST_F(RpcServerTest, DeadlineOfACallIsThatOfItsJobs) {
+  const std::string busy = OccupyWorker();
+  v1::ComputeNeuronStatisticsRequest request;
+  request.mutable_spec()->set_model(kModel);
+  *request.mutable_input() = TraceRequest().input();
+  NeuronCall call(*analysis_, request, absl::Seconds(2));
+  const std::vector<std::string> ids = call.WaitForJobs();
+  ASSERT_EQ(ids.size(), 2u);
+
+  EXPECT_EQ(call.Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+
+  const v1::Job first = WatchToEnd(ids[0]);
+  const v1::Job second = WatchToEnd(ids[1]);
+  EXPECT_EQ(first.state(), v1::JOB_STATE_FAILED);
+  EXPECT_EQ(first.error().code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_EQ(first.error().reason(), "DEADLINE_PASSED");
+  EXPECT_EQ(second.state(), v1::JOB_STATE_FAILED);
+  EXPECT_EQ(second.error().code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   CancelJob(busy);
 }
 

@@ -15,9 +15,9 @@ namespace moescope {
 
 /// Reads an answer chunk by chunk: from the cache, or following the execution
 /// that makes it. For a direct call it also holds the job: while the stream
-/// lives and is read the job is wanted; when it is dropped before its end the
-/// job lives for another 30 s, so that the client may come back through
-/// ReadResult.
+/// lives the job is wanted, whether or not it is read; when it is dropped before
+/// its end the job lives for another 30 s, so that the client may come back
+/// through ReadResult or by asking again.
 /// Threads: one at a time.
 class ResultStream {
  public:
@@ -43,9 +43,6 @@ class ResultStream {
 
   /// What is known of the result so far; complete after the last chunk.
   absl::StatusOr<ResultView> Info() const;
-
-  /// Ends the job: its client does not want it any more.
-  void Cancel();
 
  private:
   std::unique_ptr<State> state_;
