@@ -57,6 +57,7 @@ struct Estimator {
   const model::Checkpoint& checkpoint;
   const model::ModelConfig& config;
   std::int64_t bytes_per_weight;
+  const ComputePlace& place;
 
   std::int64_t expert_matrix() const {
     return config.expert_width * config.width;
@@ -211,9 +212,48 @@ struct Estimator {
     return Timed(cost);
   }
 
+  // Of a normalised input: tokens that go through the model together.
+  static std::int64_t LongestBlock(const spec::TokenInput& input,
+                                   std::int64_t block_tokens) {
+    std::int64_t longest = 0;
+    for (const internal::TokenBlock& block :
+         internal::CutIntoBlocks(input, block_tokens)) {
+      longest = std::max(longest, block.num_tokens());
+    }
+    return longest;
+  }
+
+  static std::int64_t Longest(const spec::TokenInput& input) {
+    return input.lengths.empty() ? 0
+                                 : *std::max_element(input.lengths.begin(),
+                                                     input.lengths.end());
+  }
+
+  // Bytes per token of a layer's chunk.
+  std::int64_t TraceBytes(const spec::RoutingTraceSpec& spec) const {
+    std::int64_t bytes = 0;
+    for (const std::string& field : spec.fields) {
+      if (field == "ids") {
+        bytes += 8 * config.router.experts_per_token;
+      } else if (field == "weights") {
+        bytes += 4 * config.router.experts_per_token;
+      } else if (field == "group_mask") {
+        bytes += 8 * config.router.num_groups;
+      } else if (field == "logits" || field == "scores" || field == "choice") {
+        bytes += 4 * config.num_experts;
+      } else {
+        bytes += 4;
+      }
+    }
+    return bytes;
+  }
+
   CostEstimate operator()(const spec::RoutingTraceSpec& spec) const {
     CostEstimate cost = Forward(spec.input, spec.block_tokens, spec.layers,
                                 /*all_experts=*/false);
+    // Once as arrays, once as the bytes of the log.
+    cost.memory_bytes += 2 * LongestBlock(spec.input, spec.block_tokens) *
+                         TraceBytes(spec);
     return Timed(cost);
   }
 
@@ -223,6 +263,9 @@ struct Estimator {
     cost.memory_bytes += Count(spec.layers) * config.num_experts *
                          config.expert_width *
                          (kNeuronStateBytes + spec.top_tokens * kTopTokenBytes);
+    // Which token chose which expert.
+    cost.memory_bytes +=
+        LongestBlock(spec.input, spec.block_tokens) * config.num_experts;
     return Timed(cost);
   }
 
@@ -282,8 +325,14 @@ struct Estimator {
                         Real(config.num_heads *
                              (config.QueryWidth() + config.ValueWidth()));
     }
+    model::PassSize size;
+    size.tokens = LongestBlock(input, block_tokens);
+    size.longest_sequence = Longest(input);
+    size.all_experts = all_experts;
+    size.logits = false;
+    size.threads = place.threads;
     cost.memory_bytes =
-        model::Model::Estimate(checkpoint, "cpu").workspace_bytes;
+        model::Model::Estimate(checkpoint, place.device, size).workspace_bytes;
     return cost;
   }
 };
@@ -291,10 +340,11 @@ struct Estimator {
 }  // namespace
 
 CostEstimate EstimateCost(const spec::AnalysisSpec& spec,
-                          const model::Checkpoint& checkpoint) {
-  return std::visit(
-      Estimator{checkpoint, checkpoint.config(), BytesPerWeight(checkpoint)},
-      spec);
+                          const model::Checkpoint& checkpoint,
+                          const ComputePlace& place) {
+  return std::visit(Estimator{checkpoint, checkpoint.config(),
+                              BytesPerWeight(checkpoint), place},
+                    spec);
 }
 
 }  // namespace moescope::analysis

@@ -1,11 +1,9 @@
 #include <c10/core/Device.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
-#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -13,7 +11,6 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "server/model/forward_pass_internal.h"
-#include "server/model/self_attention_internal.h"
 #include "server/model/torch_tensor_internal.h"
 
 #include "moescope/base/blas_core.h"
@@ -24,8 +21,6 @@
 
 namespace moescope::model {
 namespace {
-
-using internal::RoundUp;
 
 int NumGpus() {
   if (!c10::impl::hasDeviceGuardImpl(c10::kCUDA)) {
@@ -109,43 +104,6 @@ absl::StatusOr<std::string> ResolveDevice(const std::string& device) {
         absl::StrCat("\"", device, "\" is not here; there is: ", known));
   }
   return absl::StrCat("cuda:", index);
-}
-
-MemoryEstimate Model::Estimate(const Checkpoint& checkpoint,
-                               const std::string& device) {
-  // The default of block_tokens; the workspace grows in proportion beyond.
-  constexpr std::int64_t kTokens = 8192;
-  constexpr std::int64_t kFloatBytes = 4;
-  const ModelConfig& c = checkpoint.config();
-  const internal::TileShape shape = internal::TileShapeFor(ToDevice(device));
-  const std::int64_t rows = RoundUp(kTokens, shape.tile_rows);
-  const std::int64_t k = c.router.experts_per_token;
-  const std::int64_t widest =
-      std::max({c.expert_width, c.shared_width, c.dense_width});
-  const std::int64_t threads =
-      std::max<std::int64_t>(1, std::thread::hardware_concurrency());
-  const std::int64_t stream =
-      rows *
-      (5 * c.width + internal::AttentionFloats(c) + 2 * c.num_experts);
-  const std::int64_t choices = shape.block_rows * k * c.width;
-  const std::int64_t per_thread =
-      shape.block_rows * (c.expert_width + 3 * c.width) +
-      3 * std::min(shape.slice, widest) * c.width +
-      2 * shape.tile_rows * shape.slice;
-  // A GPU takes all heads together, and scores exist up to three times: raw,
-  // masked and as shares.
-  const std::int64_t heads = ToDevice(device).is_cpu()
-                                 ? c.num_heads / c.num_kv_heads
-                                 : c.num_heads;
-  const std::int64_t scores =
-      3 * heads * shape.query_rows * std::min(kTokens, c.max_positions);
-  const std::int64_t head = shape.block_rows * c.vocab_size;
-  MemoryEstimate estimate;
-  estimate.weight_bytes = internal::ResidentBytes(checkpoint);
-  estimate.workspace_bytes =
-      kFloatBytes * (stream + choices +
-                      threads * std::max(per_thread, scores) + head);
-  return estimate;
 }
 
 absl::StatusOr<std::shared_ptr<const Model>> Model::Load(

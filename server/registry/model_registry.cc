@@ -48,6 +48,8 @@ absl::string_view ModelStateName(ModelState state) {
 
 ModelHandle::ModelHandle(std::shared_ptr<const Pin> pin)
     : pin_(std::move(pin)) {}
+WorkspaceReservation::WorkspaceReservation(std::shared_ptr<const Hold> hold)
+    : hold_(std::move(hold)) {}
 const model::Model& ModelHandle::operator*() const { return pin_->model(); }
 
 ModelRegistry::ModelRegistry(Options options,
@@ -100,7 +102,7 @@ ModelStatus ModelRegistry::State::StatusOf(const std::string& name) const {
     if (resident->name != name) {
       continue;
     }
-    status.reserved_bytes += resident->bytes;
+    status.reserved_bytes += resident->bytes + resident->workspace_bytes;
     status.weight_bytes += WeightBytes(*resident);
     status.pins += resident->pins;
     if (resident == current || current == nullptr) {
@@ -185,72 +187,59 @@ ModelRegistry::OpenCheckpoint(absl::string_view name) {
   return state_->OpenCheckpoint(folder);
 }
 
-absl::StatusOr<internal::ResidentPtr> ModelRegistry::State::Join(
-    const std::string& name,
-    const std::shared_ptr<const model::Checkpoint>& checkpoint,
-    const model::MemoryEstimate& estimate, const RunContext& context,
-    ResidentPtr& outdated) {
-  ResidentPtr resident = Find(name);
-  while (resident != nullptr && resident->state == ModelState::kLoading &&
-         resident->token->cancelled()) {
-    // Its last waiter has left; it ends soon.
-    MOESCOPE_RETURN_IF_ERROR(context.Check());
-    changed.WaitFor(mutex, internal::kLookInterval);
-    resident = Find(name);
-  }
-  if (resident != nullptr && resident->checkpoint != checkpoint) {
-    resident->retired = true;
-    ++stats.evictions_changed;
-    CountEviction("changed");
-    if (IsLeftover(*resident)) {
-      resident->state = ModelState::kUnloading;
-      outdated = resident;
-    }
-    resident = nullptr;
-  }
-  if (resident == nullptr) {
-    MOESCOPE_ASSIGN_OR_RETURN(resident,
-                              StartLoad(name, checkpoint, estimate));
-  } else if (resident->state == ModelState::kLoading) {
-    ++stats.loads_joined;
-  }
-  ++resident->waiters;
-  return resident;
+absl::StatusOr<internal::Claim> ModelRegistry::State::ClaimOf(
+    absl::string_view name) {
+  MOESCOPE_ASSIGN_OR_RETURN(const model::ModelFolder folder,
+                            source->Resolve(name));
+  internal::Claim claim;
+  claim.name = folder.name;
+  MOESCOPE_ASSIGN_OR_RETURN(claim.checkpoint, OpenCheckpoint(folder));
+  claim.estimate = source->Estimate(*claim.checkpoint);
+  return claim;
 }
 
 absl::StatusOr<ModelHandle> ModelRegistry::Acquire(absl::string_view name,
+                                                   std::int64_t workspace_bytes,
+                                                   const RunContext& context) {
+  MOESCOPE_RETURN_IF_ERROR(context.Check());
+  MOESCOPE_ASSIGN_OR_RETURN(internal::Claim claim, state_->ClaimOf(name));
+  claim.workspace_bytes = workspace_bytes;
+  return Acquire(claim, context);
+}
+
+absl::StatusOr<ModelHandle> ModelRegistry::Acquire(const internal::Claim& claim,
                                                    const RunContext& context) {
   State& state = *state_;
-  MOESCOPE_RETURN_IF_ERROR(context.Check());
-  MOESCOPE_ASSIGN_OR_RETURN(const model::ModelFolder folder,
-                            state.source->Resolve(name));
-  MOESCOPE_ASSIGN_OR_RETURN(const auto checkpoint,
-                            state.OpenCheckpoint(folder));
-  const model::MemoryEstimate estimate = state.source->Estimate(*checkpoint);
-  internal::ResidentPtr outdated;
-  absl::StatusOr<internal::ResidentPtr> joined = [&] {
-    const MutexLock lock(state.mutex);
-    return state.Join(folder.name, checkpoint, estimate, context, outdated);
-  }();
-  if (outdated != nullptr) {
-    state.Free({outdated});
-  }
-  MOESCOPE_RETURN_IF_ERROR(joined.status());
-  const internal::ResidentPtr& resident = *joined;
-  MOESCOPE_RETURN_IF_ERROR(state.WaitUntilReady(resident, context));
+  MOESCOPE_ASSIGN_OR_RETURN(const internal::ResidentPtr resident,
+                            state.Admit(claim, context));
+  MOESCOPE_RETURN_IF_ERROR(
+      state.WaitUntilReady(resident, claim.workspace_bytes, context));
   std::shared_ptr<const model::Model> model;
   {
     const MutexLock lock(state.mutex);
     resident->last_used = state.clock.Now();
     model = resident->model;
   }
-  return ModelHandle(
-      std::make_shared<const ModelHandle::Pin>(state_, resident, model));
+  return ModelHandle(std::make_shared<const ModelHandle::Pin>(
+      state_, resident, claim.workspace_bytes, model));
+}
+
+absl::StatusOr<WorkspaceReservation> ModelRegistry::ReserveWorkspace(
+    std::int64_t bytes, const RunContext& context) {
+  internal::Claim claim;
+  claim.workspace_bytes = bytes;
+  MOESCOPE_RETURN_IF_ERROR(state_->Admit(claim, context).status());
+  return WorkspaceReservation(
+      std::make_shared<const WorkspaceReservation::Hold>(state_, bytes));
 }
 
 absl::Status ModelRegistry::Load(absl::string_view name,
                                  const RunContext& context) {
-  return Acquire(name, context).status();
+  MOESCOPE_RETURN_IF_ERROR(context.Check());
+  MOESCOPE_ASSIGN_OR_RETURN(internal::Claim claim, state_->ClaimOf(name));
+  claim.workspace_bytes = claim.estimate.workspace_bytes;
+  claim.waits = false;
+  return Acquire(claim, context).status();
 }
 
 absl::Status ModelRegistry::Unload(absl::string_view name) {
@@ -308,18 +297,29 @@ absl::StatusOr<LoadEstimate> ModelRegistry::Estimate(absl::string_view name) {
 }
 
 absl::Status ModelRegistry::CheckRoom(absl::string_view name) {
-  MOESCOPE_ASSIGN_OR_RETURN(const model::ModelFolder folder,
-                            state_->source->Resolve(name));
-  MOESCOPE_ASSIGN_OR_RETURN(const auto checkpoint,
-                            state_->OpenCheckpoint(folder));
-  const model::MemoryEstimate memory = state_->source->Estimate(*checkpoint);
-  const std::int64_t needed = memory.weight_bytes + memory.workspace_bytes;
+  MOESCOPE_ASSIGN_OR_RETURN(internal::Claim claim, state_->ClaimOf(name));
+  claim.workspace_bytes = claim.estimate.workspace_bytes;
+  claim.waits = false;
   const MutexLock lock(state_->mutex);
-  const internal::ResidentPtr resident = state_->Find(folder.name);
-  if (resident != nullptr && resident->checkpoint == checkpoint) {
+  const internal::ResidentPtr resident = state_->Find(claim.name);
+  if (resident != nullptr && resident->checkpoint == claim.checkpoint) {
     return absl::OkStatus();
   }
-  return state_->CheckPlan(folder.name, needed, state_->Plan(needed));
+  const EvictionPlan plan = state_->PlanFor(claim, nullptr);
+  return plan.fits ? absl::OkStatus() : state_->Refusal(claim, nullptr, plan);
+}
+
+absl::Status ModelRegistry::CheckBudget(absl::string_view name,
+                                        std::int64_t workspace_bytes) {
+  internal::Claim claim;
+  if (!name.empty()) {
+    MOESCOPE_ASSIGN_OR_RETURN(claim, state_->ClaimOf(name));
+  }
+  claim.workspace_bytes = workspace_bytes;
+  const MutexLock lock(state_->mutex);
+  const internal::ResidentPtr resident =
+      name.empty() ? nullptr : state_->Find(claim.name);
+  return state_->Refusal(claim, resident, state_->PlanFor(claim, resident));
 }
 
 RegistryStats ModelRegistry::stats() const {
@@ -328,12 +328,18 @@ RegistryStats ModelRegistry::stats() const {
   stats.budget_bytes = state_->options.memory_budget_bytes;
   for (const internal::ResidentPtr& resident : state_->residents) {
     stats.reserved_bytes += resident->bytes;
-    stats.workspace_bytes += resident->estimate.workspace_bytes;
+    stats.workspace_bytes += resident->workspace_bytes;
     stats.weight_bytes += WeightBytes(*resident);
     if (resident->state == ModelState::kReady) {
       ++stats.resident_models;
     }
   }
+  if (state_->HasHostBudget()) {
+    stats.host_workspace_bytes = state_->free_standing_bytes;
+  } else {
+    stats.workspace_bytes += state_->free_standing_bytes;
+  }
+  stats.reserved_bytes += stats.workspace_bytes;
   return stats;
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 
 #include "moescope/base/error.h"
 #include "moescope/base/log.h"
@@ -13,29 +12,6 @@
 
 namespace moescope {
 namespace {
-
-absl::Status TooLarge(const std::string& name,
-                      const ModelRegistry::Options& options,
-                      std::int64_t needed_bytes, const EvictionPlan& plan) {
-  ErrorDetails details;
-  details.reason = "MODEL_TOO_LARGE";
-  details.metadata = {
-      {"needed_bytes", absl::StrCat(needed_bytes)},
-      {"available_bytes", absl::StrCat(plan.available_bytes)},
-      {"budget_bytes", absl::StrCat(options.memory_budget_bytes)},
-      {"would_have_to_go", absl::StrJoin(plan.would_have_to_go, ",")}};
-  const std::string rest =
-      plan.would_have_to_go.empty()
-          ? std::string("more than the whole budget")
-          : absl::StrCat("these are in use or too young to go: ",
-                         absl::StrJoin(plan.would_have_to_go, ", "));
-  return MakeError(
-      absl::StatusCode::kFailedPrecondition,
-      absl::StrCat("model \"", name, "\" needs ", needed_bytes, " bytes on ",
-                   options.device, "; ", plan.available_bytes, " of ",
-                   options.memory_budget_bytes, " are free; ", rest),
-      details);
-}
 
 void ReportLoad(const internal::Resident& resident,
                 const absl::StatusOr<std::shared_ptr<const model::Model>>& loaded,
@@ -63,92 +39,35 @@ void ReportLoad(const internal::Resident& resident,
 
 }  // namespace
 
-EvictionPlan ModelRegistry::State::Plan(std::int64_t needed_bytes) const {
-  std::vector<ResidentModel> snapshot;
-  for (const ResidentPtr& resident : residents) {
-    // What is being freed is as good as gone: a load waits for it.
-    if (resident->state == ModelState::kUnloading) {
-      continue;
-    }
-    const bool loading = resident->state == ModelState::kLoading;
-    snapshot.push_back(
-        {resident->name, resident->bytes,
-         resident->pins + resident->waiters + (loading ? 1 : 0),
-         resident->loaded_at, resident->last_used});
-  }
-  return PlanEviction(snapshot, needed_bytes, options.memory_budget_bytes,
-                      options.minimum_residence, clock.Now());
-}
-
-absl::Status ModelRegistry::State::CheckPlan(const std::string& name,
-                                             std::int64_t needed_bytes,
-                                             const EvictionPlan& plan) const {
-  return plan.fits ? absl::OkStatus()
-                   : TooLarge(name, options, needed_bytes, plan);
-}
-
 void ModelRegistry::State::CountEviction(absl::string_view reason) const {
   if (options.metrics != nullptr) {
     options.metrics->ModelEvicted(reason);
   }
 }
 
-absl::StatusOr<internal::ResidentPtr> ModelRegistry::State::StartLoad(
-    const std::string& name,
-    std::shared_ptr<const model::Checkpoint> checkpoint,
-    const model::MemoryEstimate& estimate) {
-  const std::int64_t needed_bytes =
-      estimate.weight_bytes + estimate.workspace_bytes;
-  const EvictionPlan plan = Plan(needed_bytes);
-  if (absl::Status room = CheckPlan(name, needed_bytes, plan); !room.ok()) {
-    ++stats.refused_too_large;
-    if (options.metrics != nullptr) {
-      options.metrics->ModelLoadFailed("MODEL_TOO_LARGE");
-    }
-    return room;
-  }
-  std::vector<ResidentPtr> victims;
-  for (const ResidentPtr& resident : residents) {
-    if (resident->state == ModelState::kReady && resident->pins == 0 &&
-        resident->waiters == 0 &&
-        std::count(plan.evict.begin(), plan.evict.end(), resident->name) > 0) {
-      resident->state = ModelState::kUnloading;
-      ++stats.evictions_memory;
-      CountEviction("memory");
-      victims.push_back(resident);
-    }
-  }
+internal::ResidentPtr ModelRegistry::State::StartLoad(
+    const internal::Claim& claim) {
   auto resident = std::make_shared<internal::Resident>();
-  resident->name = name;
-  resident->estimate = estimate;
-  resident->bytes = needed_bytes;
-  resident->checkpoint = std::move(checkpoint);
+  resident->name = claim.name;
+  resident->estimate = claim.estimate;
+  resident->bytes = claim.estimate.weight_bytes;
+  resident->checkpoint = claim.checkpoint;
   resident->token = std::make_shared<CancellationToken>();
   resident->loaded_at = clock.Now();
   resident->last_used = resident->loaded_at;
   residents.push_back(resident);
   JoinFinishedLoaders();
   auto done = std::make_shared<std::atomic<bool>>(false);
-  loaders.push_back({done, std::thread([this, resident, victims, done] {
-                       RunLoad(resident, victims);
+  loaders.push_back({done, std::thread([this, resident, done] {
+                       RunLoad(resident);
                        done->store(true, std::memory_order_release);
                      })});
   return resident;
 }
 
-void ModelRegistry::State::RunLoad(const ResidentPtr& resident,
-                                   const std::vector<ResidentPtr>& victims) {
-  Free(victims);
-  {
-    // Others may be freeing what this reservation counts on.
-    const MutexLock lock(mutex);
-    while (std::any_of(residents.begin(), residents.end(),
-                       [](const ResidentPtr& other) {
-                         return other->state == ModelState::kUnloading;
-                       })) {
-      changed.Wait(mutex);
-    }
-  }
+void ModelRegistry::State::RunLoad(const ResidentPtr& resident) {
+  // The reservation counts on what others are freeing.
+  AwaitFreed();
   const absl::Time started = clock.Now();
   RunContext context(resident->token);
   context.set_progress_function([this, &resident](const Progress& progress) {
@@ -239,10 +158,12 @@ void ModelRegistry::State::Free(const std::vector<ResidentPtr>& victims) {
   }
 }
 
-void ModelRegistry::State::Unpin(const ResidentPtr& resident) {
+void ModelRegistry::State::Unpin(const ResidentPtr& resident,
+                                 std::int64_t workspace_bytes) {
   {
     const MutexLock lock(mutex);
     --resident->pins;
+    resident->workspace_bytes -= workspace_bytes;
     resident->last_used = clock.Now();
     changed.NotifyAll();
     if (!IsLeftover(*resident)) {
@@ -253,8 +174,20 @@ void ModelRegistry::State::Unpin(const ResidentPtr& resident) {
   Free({resident});
 }
 
-absl::Status ModelRegistry::State::WaitUntilReady(const ResidentPtr& resident,
-                                                  const RunContext& context) {
+void ModelRegistry::State::GiveBack(std::int64_t free_standing) {
+  const MutexLock lock(mutex);
+  free_standing_bytes -= free_standing;
+  changed.NotifyAll();
+}
+
+absl::Status ModelRegistry::State::WaitUntilReady(
+    const ResidentPtr& resident, std::int64_t workspace_bytes,
+    const RunContext& context) {
+  const auto leave = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    resident->workspace_bytes -= workspace_bytes;
+    changed.NotifyAll();
+    return --resident->waiters;
+  };
   for (;;) {
     Progress progress;
     {
@@ -265,12 +198,12 @@ absl::Status ModelRegistry::State::WaitUntilReady(const ResidentPtr& resident,
         return absl::OkStatus();
       }
       if (resident->state == ModelState::kUnloaded) {
-        --resident->waiters;
+        leave();
         return resident->failure;
       }
       const absl::Status wanted = context.Check();
       if (!wanted.ok()) {
-        if (--resident->waiters == 0) {
+        if (leave() == 0) {
           resident->token->Cancel(
               absl::CancelledError("nobody waits for this model any more"));
         }

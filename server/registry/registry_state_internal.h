@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <string>
@@ -33,7 +34,7 @@ struct Resident {
   // Constant once it is in the list.
   std::string name;
   model::MemoryEstimate estimate;
-  /// Reserved: all of the estimate.
+  /// Reserved for as long as it is in the list: its weights, as estimated.
   std::int64_t bytes = 0;
   std::shared_ptr<const model::Checkpoint> checkpoint;
   std::shared_ptr<CancellationToken> token;
@@ -44,6 +45,8 @@ struct Resident {
   int pins = 0;
   /// Callers that wait for the load.
   int waiters = 0;
+  /// Reserved by `pins` and `waiters` for their own work.
+  std::int64_t workspace_bytes = 0;
   absl::Time loaded_at;
   absl::Time last_used;
   Progress progress;
@@ -53,6 +56,29 @@ struct Resident {
 };
 
 using ResidentPtr = std::shared_ptr<Resident>;
+
+/// What a caller wants reserved, all of it or nothing.
+struct Claim {
+  /// Empty: no model, workspace alone.
+  std::string name;
+  std::shared_ptr<const model::Checkpoint> checkpoint;
+  model::MemoryEstimate estimate;
+  std::int64_t workspace_bytes = 0;
+  /// Whether to wait for memory that others hold only for now.
+  bool waits = true;
+};
+
+/// What came of trying to serve a claim.
+struct Attempt {
+  /// Why it is refused.
+  absl::Status refusal;
+  /// Nothing is reserved; to be tried again when something has changed.
+  bool again = false;
+  /// The claim's model, which counts the caller as a waiter.
+  ResidentPtr resident;
+  /// For the caller to free, whatever came of it.
+  std::vector<ResidentPtr> victims;
+};
 
 }  // namespace internal
 
@@ -91,10 +117,22 @@ struct ModelRegistry::State {
   std::map<std::string, Memory> memories ABSL_GUARDED_BY(mutex);
   std::map<std::string, OpenedCheckpoint> checkpoints ABSL_GUARDED_BY(mutex);
   std::vector<Loader> loaders ABSL_GUARDED_BY(mutex);
+  /// Reserved without a model.
+  std::int64_t free_standing_bytes ABSL_GUARDED_BY(mutex) = 0;
+  /// Claims that wait, oldest first: on the device, and on the host where that
+  /// has a budget of its own. A later one does not overtake, or small ones could
+  /// keep a large one waiting for ever. Nobody holds anything while in here.
+  std::deque<std::uint64_t> device_queue ABSL_GUARDED_BY(mutex);
+  std::deque<std::uint64_t> host_queue ABSL_GUARDED_BY(mutex);
+  std::uint64_t last_ticket ABSL_GUARDED_BY(mutex) = 0;
   RegistryStats stats ABSL_GUARDED_BY(mutex);
 
   absl::StatusOr<std::shared_ptr<const model::Checkpoint>> OpenCheckpoint(
       const model::ModelFolder& folder) ABSL_LOCKS_EXCLUDED(mutex);
+
+  /// What it takes to have the model; no workspace yet.
+  absl::StatusOr<internal::Claim> ClaimOf(absl::string_view name)
+      ABSL_LOCKS_EXCLUDED(mutex);
 
   /// The one that new callers get: loading or ready; nullptr when there is
   /// none.
@@ -102,31 +140,48 @@ struct ModelRegistry::State {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   ModelStatus StatusOf(const std::string& name) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
-  EvictionPlan Plan(std::int64_t needed_bytes) const
+  /// Whether what has no model lies in a budget of its own.
+  bool HasHostBudget() const { return options.host_budget_bytes > 0; }
+  /// For `needed_bytes` on the device; `kept` is not evicted for it.
+  EvictionPlan Plan(std::int64_t needed_bytes,
+                    const internal::Resident* kept = nullptr) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
-  /// MODEL_TOO_LARGE when `plan` says so, else OK.
-  absl::Status CheckPlan(const std::string& name, std::int64_t needed_bytes,
-                         const EvictionPlan& plan) const;
+  /// The same for a claim whose model is `resident` (nullptr: it has none, or
+  /// it must be loaded).
+  EvictionPlan PlanFor(const internal::Claim& claim,
+                       const ResidentPtr& resident) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  /// Why a claim that `plan` does not fit can't be served: MODEL_TOO_LARGE or
+  /// WORKSPACE_TOO_LARGE. OK when it only has to wait.
+  absl::Status Refusal(const internal::Claim& claim,
+                       const ResidentPtr& resident, EvictionPlan plan) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   /// `reason` of the metrics: "memory", "request", "changed".
   void CountEviction(absl::string_view reason) const;
 
-  /// The resident that a caller is to wait for, who is counted as a waiter: one
-  /// that is there or a new load. One with old files goes into `outdated` when
-  /// the caller is to free it.
-  absl::StatusOr<ResidentPtr> Join(
-      const std::string& name,
-      const std::shared_ptr<const model::Checkpoint>& checkpoint,
-      const model::MemoryEstimate& estimate, const RunContext& context,
-      ResidentPtr& outdated) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
-  /// Reserves and starts a load, or says why not.
-  absl::StatusOr<ResidentPtr> StartLoad(
-      const std::string& name,
-      std::shared_ptr<const model::Checkpoint> checkpoint,
-      const model::MemoryEstimate& estimate) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
-  /// The body of a load's thread.
-  void RunLoad(const ResidentPtr& resident,
-               const std::vector<ResidentPtr>& victims)
+  /// Reserves what `claim` asks for, waiting for it if need be, and returns its
+  /// model, which is there or being loaded and counts the caller as a waiter;
+  /// nullptr for workspace alone.
+  absl::StatusOr<ResidentPtr> Admit(const internal::Claim& claim,
+                                    const RunContext& context)
       ABSL_LOCKS_EXCLUDED(mutex);
+  internal::Attempt Try(const internal::Claim& claim, std::uint64_t ticket)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  /// `resident`, or nullptr when its files have changed: then nobody new gets
+  /// it, and it goes into `victims` when nobody uses it.
+  ResidentPtr RetireIfChanged(const internal::Claim& claim,
+                              ResidentPtr resident,
+                              std::vector<ResidentPtr>& victims)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  std::vector<ResidentPtr> Evict(const EvictionPlan& plan)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  /// Waits until what is being unloaded is gone.
+  void AwaitFreed() ABSL_LOCKS_EXCLUDED(mutex);
+  /// Starts a load, whose memory is the caller's to have reserved.
+  ResidentPtr StartLoad(const internal::Claim& claim)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  /// The body of a load's thread.
+  void RunLoad(const ResidentPtr& resident) ABSL_LOCKS_EXCLUDED(mutex);
   void FinishLoad(const ResidentPtr& resident,
                   absl::StatusOr<std::shared_ptr<const model::Model>> loaded,
                   absl::Time started) ABSL_LOCKS_EXCLUDED(mutex);
@@ -136,27 +191,33 @@ struct ModelRegistry::State {
   static bool IsLeftover(const internal::Resident& resident);
   /// Frees residents whose state is kUnloading and takes them off the list.
   void Free(const std::vector<ResidentPtr>& victims) ABSL_LOCKS_EXCLUDED(mutex);
-  void Unpin(const ResidentPtr& resident) ABSL_LOCKS_EXCLUDED(mutex);
+  void Unpin(const ResidentPtr& resident, std::int64_t workspace_bytes)
+      ABSL_LOCKS_EXCLUDED(mutex);
+  void GiveBack(std::int64_t free_standing) ABSL_LOCKS_EXCLUDED(mutex);
 
-  /// Waits until `resident`, whose `waiters` counts the caller, is ready.
+  /// Waits until `resident`, whose `waiters` counts the caller, is ready, and
+  /// turns the caller into a pin; gives `workspace_bytes` back on an error.
   absl::Status WaitUntilReady(const ResidentPtr& resident,
+                              std::int64_t workspace_bytes,
                               const RunContext& context)
       ABSL_LOCKS_EXCLUDED(mutex);
 };
 
 class ModelHandle::Pin {
  public:
-  /// `resident` has been pinned for this object.
+  /// `resident` has been pinned, and `workspace_bytes` are reserved, for this
+  /// object.
   Pin(std::shared_ptr<ModelRegistry::State> state,
-      internal::ResidentPtr resident,
+      internal::ResidentPtr resident, std::int64_t workspace_bytes,
       std::shared_ptr<const model::Model> model)
       : state_(std::move(state)),
         resident_(std::move(resident)),
+        workspace_bytes_(workspace_bytes),
         model_(std::move(model)) {}
   ~Pin() {
     // Before the pin goes, so that the registry's reference is the last one.
     model_.reset();
-    state_->Unpin(resident_);
+    state_->Unpin(resident_, workspace_bytes_);
   }
   Pin(const Pin&) = delete;
   Pin& operator=(const Pin&) = delete;
@@ -165,7 +226,22 @@ class ModelHandle::Pin {
  private:
   const std::shared_ptr<ModelRegistry::State> state_;
   const internal::ResidentPtr resident_;
+  const std::int64_t workspace_bytes_;
   std::shared_ptr<const model::Model> model_;
+};
+
+class WorkspaceReservation::Hold {
+ public:
+  /// `bytes` are reserved for this object.
+  Hold(std::shared_ptr<ModelRegistry::State> state, std::int64_t bytes)
+      : state_(std::move(state)), bytes_(bytes) {}
+  ~Hold() { state_->GiveBack(bytes_); }
+  Hold(const Hold&) = delete;
+  Hold& operator=(const Hold&) = delete;
+
+ private:
+  const std::shared_ptr<ModelRegistry::State> state_;
+  const std::int64_t bytes_;
 };
 
 }  // namespace moescope

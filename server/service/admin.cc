@@ -18,6 +18,8 @@
 namespace moescope {
 namespace {
 
+constexpr absl::string_view kHost = "cpu";
+
 // Measured once, when first asked for.
 absl::StatusOr<double> GemmGflops(Service::State& state) {
   const MutexLock lock(state.gemm_mutex);
@@ -160,6 +162,10 @@ void Service::PublishMetrics() {
                                         registry.weight_bytes);
   state_->metrics.SetModelResidentBytes(state_->device, "workspace",
                                         registry.workspace_bytes);
+  if (state_->device != kHost) {
+    state_->metrics.SetModelResidentBytes(kHost, "workspace",
+                                          registry.host_workspace_bytes);
+  }
   PublishDeviceMemory(*state_);
   const ResultStoreStats results = state_->results->stats();
   state_->metrics.SetCacheBytes("memory", results.memory_bytes);

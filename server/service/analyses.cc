@@ -77,6 +77,21 @@ void CountHit(Service::State& state, const char* tier,
   }
 }
 
+// What can never fit is refused before there is a job. An answer that is there
+// needs no memory.
+absl::Status CheckMemory(Service::State& state,
+                         const PreparedAnalysis& prepared,
+                         const SubmitRequest& submit) {
+  if (submit.require_result || (submit.use_result && prepared.cached)) {
+    return absl::OkStatus();
+  }
+  return state.registry->CheckBudget(
+      analysis::NeedsModel(prepared.spec)
+          ? spec::ModelNames(prepared.spec).front()
+          : std::string(),
+      prepared.cost.memory_bytes);
+}
+
 // Makes the job, and drops a cached row first whose bytes are gone.
 absl::StatusOr<SubmitReply> SubmitJob(Service::State& state,
                                       const SubmitRequest& submit) {
@@ -173,6 +188,7 @@ absl::StatusOr<SubmittedAnalysis> Service::Submit(AnalysisRequest request) {
   MOESCOPE_RETURN_IF_ERROR(RefuseWhileDraining(*state_));
   MOESCOPE_ASSIGN_OR_RETURN(PreparedAnalysis prepared, Prepare(request));
   const SubmitRequest submit = MakeSubmit(*state_, request, prepared);
+  MOESCOPE_RETURN_IF_ERROR(CheckMemory(*state_, prepared, submit));
   MOESCOPE_ASSIGN_OR_RETURN(SubmitReply reply,
                             SubmitJob(*state_, submit));
   prepared.cached = reply.outcome == SubmitOutcome::kCached;
@@ -200,6 +216,7 @@ absl::StatusOr<std::unique_ptr<ResultStream>> Service::Run(
     // Evicted just now, or damaged and forgotten: it is computed again.
   }
   SubmitRequest submit = MakeSubmit(*state_, request, prepared);
+  MOESCOPE_RETURN_IF_ERROR(CheckMemory(*state_, prepared, submit));
   submit.caller_expires = state_->clock.Now() + kCallerLease;
   MOESCOPE_ASSIGN_OR_RETURN(const SubmitReply reply,
                             SubmitJob(*state_, submit));

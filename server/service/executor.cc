@@ -84,8 +84,10 @@ class LogSink final : public analysis::ChunkSink {
 struct OpenedModels {
   Checkpoints checkpoints;
   analysis::ModelInputs inputs;
-  // Keeps the resident model pinned while the analysis runs.
+  // Keep the memory while the analysis runs: the resident model, pinned, with
+  // the workspace beside it, or workspace alone.
   ModelHandle handle;
+  WorkspaceReservation workspace;
 };
 
 absl::Status ModelChanged(const ExecutionRecord& execution) {
@@ -167,13 +169,20 @@ class AnalysisExecutor final : public Executor {
                                           const spec::AnalysisSpec& spec,
                                           const RunContext& context) {
     OpenedModels models;
+    MOESCOPE_ASSIGN_OR_RETURN(models.checkpoints,
+                              OpenCheckpoints(state_, spec));
+    const std::int64_t workspace =
+        EstimateCost(state_, spec, models.checkpoints).memory_bytes;
     if (analysis::NeedsModel(spec)) {
       MOESCOPE_ASSIGN_OR_RETURN(
           models.handle,
-          state_.registry->Acquire(spec::ModelNames(spec).front(), context));
+          state_.registry->Acquire(spec::ModelNames(spec).front(), workspace,
+                                   context));
+    } else {
+      MOESCOPE_ASSIGN_OR_RETURN(
+          models.workspace,
+          state_.registry->ReserveWorkspace(workspace, context));
     }
-    MOESCOPE_ASSIGN_OR_RETURN(models.checkpoints,
-                              OpenCheckpoints(state_, spec));
     const std::vector<std::string> keys =
         PossibleKeys(state_, spec, models.checkpoints);
     if (std::none_of(keys.begin(), keys.end(), [&](const std::string& key) {

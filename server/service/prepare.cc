@@ -202,6 +202,13 @@ std::vector<std::string> PossibleKeys(const Service::State& state,
   return keys;
 }
 
+analysis::CostEstimate EstimateCost(const Service::State& state,
+                                    const spec::AnalysisSpec& spec,
+                                    const Checkpoints& checkpoints) {
+  return analysis::EstimateCost(spec, *checkpoints.front(),
+                                {state.device, state.pool->num_threads()});
+}
+
 std::string BypassKey(absl::string_view key) {
   return absl::StrCat(key.substr(0, kQuestionDigits),
                       absl::string_view(Sha256Hex(NewUuidV7(absl::Now())))
@@ -231,7 +238,7 @@ absl::StatusOr<PreparedAnalysis> Service::Prepare(
   prepared.cached = chosen.answered;
   prepared.spec_json = codec::SpecToJson(prepared.spec);
   const analysis::CostEstimate cost =
-      analysis::EstimateCost(prepared.spec, *checkpoints.front());
+      EstimateCost(*state_, prepared.spec, checkpoints);
   const spec::TokenInput* const input = spec::GetTokenInput(prepared.spec);
   prepared.cost.tokens =
       input == nullptr ? 0 : static_cast<std::int64_t>(input->ids.size());

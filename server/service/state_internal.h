@@ -12,6 +12,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
 
+#include "moescope/analysis/catalogue.h"
 #include "moescope/base/clock.h"
 #include "moescope/base/mutex.h"
 #include "moescope/base/thread_pool.h"
@@ -111,6 +112,11 @@ absl::StatusOr<Checkpoints> OpenCheckpoints(Service::State& state,
 /// not to be trusted.
 absl::Status CheckIntact(const spec::AnalysisSpec& spec,
                          const Checkpoints& checkpoints);
+
+/// What a run of a normalised Spec will take here.
+analysis::CostEstimate EstimateCost(const Service::State& state,
+                                    const spec::AnalysisSpec& spec,
+                                    const Checkpoints& checkpoints);
 
 /// Their identities, as well as they are known now.
 std::vector<std::string> ModelIdentities(const Service::State& state,

@@ -135,6 +135,46 @@ TEST(CatalogueTest, EstimatesMoreWorkWhenAllExpertsSeeAllTokens) {
   EXPECT_EQ(all.bytes_read, routed.bytes_read);
 }
 
+TEST(CatalogueTest, EstimatesTheMemoryOfTheTokensThatRunTogether) {
+  spec::RoutingTraceSpec trace;
+  trace.model = "tiny-mixtral";
+  trace.input.lengths.assign(64, 1024);
+  trace.input.ids.assign(65536, 7);
+  const ModelInputs inputs = OpenInputs("tiny-mixtral");
+  const auto memory = [&](std::int64_t block_tokens) {
+    trace.block_tokens = block_tokens;
+    return EstimateCost(Normalised(trace), *inputs.checkpoint, {"cpu", 2})
+        .memory_bytes;
+  };
+
+  const std::int64_t one = memory(1024);
+  const std::int64_t eight = memory(8192);
+  const std::int64_t all = memory(65536);
+
+  EXPECT_LT(one, 16 << 20);
+  EXPECT_GT(eight, 3 * one);
+  EXPECT_GT(all, 6 * eight);
+  // Tokens beyond the input are not there.
+  EXPECT_EQ(memory(1 << 20), all);
+}
+
+TEST(CatalogueTest, EstimatesTheMemoryOfAccumulators) {
+  spec::ActivationStatisticsSpec one;
+  one.model = "tiny-mixtral";
+  one.input = ExpectedInput("tiny-mixtral", "short");
+  one.layers = {0};
+  spec::ActivationStatisticsSpec three = one;
+  three.layers = {0, 1, 2};
+  const ModelInputs inputs = OpenInputs("tiny-mixtral");
+
+  const std::int64_t more =
+      EstimateCost(Normalised(three), *inputs.checkpoint).memory_bytes -
+      EstimateCost(Normalised(one), *inputs.checkpoint).memory_bytes;
+
+  // Two layers of 8 experts with 256 neurons.
+  EXPECT_GE(more, 2 * 8 * 256 * 160);
+}
+
 TEST(CatalogueTest, RefusesToTraceWithoutAModel) {
   ModelInputs inputs = OpenInputs("tiny-mixtral");
   inputs.model = nullptr;

@@ -12,7 +12,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/time/clock.h"
 #include "moescope/base/error.h"
+#include "moescope/base/mutex.h"
 #include "moescope/telemetry/metrics.h"
 #include "tests/registry/fake_model_source.h"
 #include "tests/testing/fake_clock.h"
@@ -27,13 +29,22 @@ class ModelRegistryTest : public ::testing::Test {
  protected:
   // Budget 100: a and b fit together, b and c or a and c do not.
   ModelRegistryTest() {
+    StartWith(/*minimum_residence=*/absl::Seconds(10));
+    context_.set_progress_function([this](const Progress& progress) {
+      const MutexLock lock(progress_mutex_);
+      stage_ = progress.stage;
+      progress_changed_.NotifyAll();
+    });
+  }
+
+  void StartWith(absl::Duration minimum_residence) {
     auto source = std::make_unique<FakeModelSource>(
         std::map<std::string, std::int64_t>{
             {"a", 40}, {"b", 50}, {"c", 70}, {"huge", 101}});
     source_ = source.get();
     ModelRegistry::Options options;
     options.memory_budget_bytes = 100;
-    options.minimum_residence = absl::Seconds(10);
+    options.minimum_residence = minimum_residence;
     options.metrics = &metrics_;
     registry_.emplace(options, std::move(source), clock_);
   }
@@ -45,8 +56,16 @@ class ModelRegistryTest : public ::testing::Test {
   std::thread AcquireLater(const std::string& name, RunContext& context,
                            absl::Status& result) {
     return std::thread([this, name, &context, &result] {
-      result = registry_->Acquire(name, context).status();
+      result = registry_->Acquire(name, 1, context).status();
     });
+  }
+
+  /// Waits until context_ has been told of `stage`.
+  void AwaitProgress(const std::string& stage) {
+    const MutexLock lock(progress_mutex_);
+    while (stage_ != stage) {
+      progress_changed_.Wait(progress_mutex_);
+    }
   }
 
   FakeClock clock_;
@@ -54,23 +73,26 @@ class ModelRegistryTest : public ::testing::Test {
   FakeModelSource* source_ = nullptr;
   std::optional<ModelRegistry> registry_;
   RunContext context_;
+  Mutex progress_mutex_;
+  CondVar progress_changed_;
+  std::string stage_;
 };
 
 TEST_F(ModelRegistryTest, LoadsOnDemandAndKeepsTheModel) {
   EXPECT_EQ(StateOf("a"), ModelState::kUnloaded);
-  ModelHandle handle = *registry_->Acquire("a", context_);
+  ModelHandle handle = *registry_->Acquire("a", 1, context_);
   EXPECT_EQ(handle->device(), "fake");
   EXPECT_EQ(StateOf("a"), ModelState::kReady);
   EXPECT_EQ(registry_->Get("a")->pins, 1);
   EXPECT_EQ(registry_->Get("a")->reserved_bytes, 40);
 
   handle = ModelHandle();
-  ASSERT_TRUE(registry_->Acquire("a", context_).ok());
+  ASSERT_TRUE(registry_->Acquire("a", 1, context_).ok());
 
   EXPECT_EQ(registry_->Get("a")->pins, 0);
   EXPECT_EQ(source_->loads(), 1);
   EXPECT_EQ(registry_->stats().loads, 1);
-  EXPECT_EQ(registry_->stats().reserved_bytes, 40);
+  EXPECT_EQ(registry_->stats().reserved_bytes, 39);
   EXPECT_EQ(registry_->stats().checkpoints_opened, 1);
 }
 
@@ -133,7 +155,7 @@ TEST_F(ModelRegistryTest, AWrongEstimateShowsInTheMetrics) {
   EXPECT_THAT(metrics_.Serialize(),
               HasSubstr("moescope_model_estimate_error_ratio 1\n"));
   EXPECT_EQ(registry_->stats().weight_bytes, 78);
-  EXPECT_EQ(registry_->stats().workspace_bytes, 1);
+  EXPECT_EQ(registry_->stats().workspace_bytes, 0);
 }
 
 TEST_F(ModelRegistryTest, TellsBeforehandWhetherThereIsRoom) {
@@ -156,7 +178,7 @@ TEST_F(ModelRegistryTest, ListsEveryModelWithItsState) {
 }
 
 TEST_F(ModelRegistryTest, AnUnknownModelIsNotFoundEverywhere) {
-  const absl::Status status = registry_->Acquire("x", context_).status();
+  const absl::Status status = registry_->Acquire("x", 1, context_).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(GetErrorDetails(status).fields[0].field, "model");
   EXPECT_EQ(registry_->Unload("x"), status);
@@ -187,16 +209,16 @@ TEST_F(ModelRegistryTest, AnIdleModelMakesRoom) {
 
   ASSERT_TRUE(registry_->Load("c", context_).ok());
 
-  // 10 are free, b frees 50 and a 40: neither suffices alone.
+  // 12 are free, b frees 49 and a 39: neither suffices alone.
   EXPECT_EQ(StateOf("c"), ModelState::kReady);
   EXPECT_EQ(StateOf("b"), ModelState::kUnloaded);
   EXPECT_EQ(source_->alive(), 1);
   EXPECT_EQ(registry_->stats().evictions_memory, 2);
-  EXPECT_EQ(registry_->stats().reserved_bytes, 70);
+  EXPECT_EQ(registry_->stats().reserved_bytes, 69);
 }
 
 TEST_F(ModelRegistryTest, APinnedModelStaysAndIsNamed) {
-  const ModelHandle pinned = *registry_->Acquire("a", context_);
+  const ModelHandle pinned = *registry_->Acquire("a", 1, context_);
   clock_.Advance(absl::Minutes(1));
 
   const absl::Status status = registry_->Load("c", context_);
@@ -223,7 +245,7 @@ TEST_F(ModelRegistryTest, EstimatesWithoutLoading) {
 
   EXPECT_EQ(estimate.needed_bytes, 70);
   EXPECT_EQ(estimate.memory.workspace_bytes, 1);
-  EXPECT_EQ(estimate.available_bytes, 60);
+  EXPECT_EQ(estimate.available_bytes, 61);
   EXPECT_EQ(estimate.budget_bytes, 100);
   EXPECT_TRUE(estimate.fits);
   EXPECT_THAT(estimate.would_evict, ElementsAre("a"));
@@ -243,7 +265,7 @@ TEST_F(ModelRegistryTest, UnloadingGivesTheMemoryBack) {
 }
 
 TEST_F(ModelRegistryTest, APinnedModelIsNotUnloaded) {
-  const ModelHandle handle = *registry_->Acquire("a", context_);
+  const ModelHandle handle = *registry_->Acquire("a", 1, context_);
   const ModelHandle copy = handle;
   const absl::Status status = registry_->Unload("a");
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
@@ -272,10 +294,10 @@ TEST_F(ModelRegistryTest, ACheckpointIsOpenedAgainWhenItsFilesChange) {
 }
 
 TEST_F(ModelRegistryTest, AModelWhoseFilesChangedIsLoadedAgain) {
-  ModelHandle old = *registry_->Acquire("a", context_);
+  ModelHandle old = *registry_->Acquire("a", 1, context_);
   source_->ChangeFiles();
 
-  const ModelHandle fresh = *registry_->Acquire("a", context_);
+  const ModelHandle fresh = *registry_->Acquire("a", 1, context_);
 
   EXPECT_NE(&old->checkpoint(), &fresh->checkpoint());
   EXPECT_EQ(source_->alive(), 2);
@@ -369,35 +391,217 @@ TEST_F(ModelRegistryTest, ALoadingModelCountsAgainstTheBudget) {
 }
 
 TEST_F(ModelRegistryTest, AHandleMayOutliveTheRegistry) {
-  const ModelHandle handle = *registry_->Acquire("a", context_);
+  const ModelHandle handle = *registry_->Acquire("a", 1, context_);
   registry_.reset();
   EXPECT_EQ(handle->device(), "fake");
 }
 
-TEST_F(ModelRegistryTest, ManyCallersNeverExceedTheBudget) {
+TEST_F(ModelRegistryTest, ManyCallersAllGetTheirTurnWithinTheBudget) {
+  StartWith(/*minimum_residence=*/absl::ZeroDuration());
   std::vector<std::thread> threads;
   std::atomic<int> served{0};
   for (const char* name : {"a", "b", "c", "a", "b", "c"}) {
     threads.emplace_back([this, name, &served] {
       for (int i = 0; i < 30; ++i) {
-        const auto handle = registry_->Acquire(name, RunContext());
-        if (handle.ok()) {
-          EXPECT_EQ((*handle)->device(), "fake");
-          ++served;
-        } else {
-          EXPECT_EQ(GetErrorDetails(handle.status()).reason, "MODEL_TOO_LARGE");
-        }
-        clock_.Advance(absl::Seconds(5));
+        const auto handle = registry_->Acquire(name, 1, RunContext());
+        ASSERT_TRUE(handle.ok()) << handle.status();
+        EXPECT_EQ((*handle)->device(), "fake");
         EXPECT_TRUE(registry_->List().ok());
         (void)registry_->Unload(name);
+        ++served;
       }
     });
   }
   for (std::thread& thread : threads) {
     thread.join();
   }
-  EXPECT_GT(served, 0);
+  EXPECT_EQ(served, 180);
   EXPECT_LE(registry_->stats().reserved_bytes, 100);
+}
+
+// --- Workspace ---------------------------------------------------------------
+
+TEST_F(ModelRegistryTest, WorkspaceIsReservedForAsLongAsItsHandle) {
+  ModelHandle small = *registry_->Acquire("a", 5, context_);
+  ModelHandle large = *registry_->Acquire("a", 20, context_);
+  ModelHandle copy = large;
+  EXPECT_EQ(registry_->stats().workspace_bytes, 25);
+  EXPECT_EQ(registry_->stats().reserved_bytes, 64);
+  EXPECT_EQ(registry_->Get("a")->reserved_bytes, 64);
+
+  large = ModelHandle();
+  EXPECT_EQ(registry_->stats().workspace_bytes, 25);
+  copy = ModelHandle();
+  EXPECT_EQ(registry_->stats().workspace_bytes, 5);
+  small = ModelHandle();
+
+  EXPECT_EQ(registry_->stats().workspace_bytes, 0);
+  EXPECT_EQ(registry_->stats().reserved_bytes, 39);
+}
+
+TEST_F(ModelRegistryTest, WorkspaceWithoutAModelComesFromTheBudgetToo) {
+  WorkspaceReservation held = *registry_->ReserveWorkspace(50, context_);
+  EXPECT_EQ(registry_->stats().workspace_bytes, 50);
+
+  const absl::Status refused = registry_->Load("c", context_);
+  EXPECT_EQ(GetErrorDetails(refused).reason, "MODEL_TOO_LARGE");
+  EXPECT_EQ(GetErrorDetails(refused).metadata.at("available_bytes"), "50");
+
+  held = WorkspaceReservation();
+  EXPECT_EQ(registry_->stats().reserved_bytes, 0);
+  EXPECT_TRUE(registry_->Load("c", context_).ok());
+}
+
+TEST_F(ModelRegistryTest, WorkspaceEvictsIdleModels) {
+  ASSERT_TRUE(registry_->Load("a", context_).ok());
+  clock_.Advance(absl::Seconds(10));
+
+  const auto held = registry_->ReserveWorkspace(90, context_);
+
+  ASSERT_TRUE(held.ok()) << held.status();
+  EXPECT_EQ(StateOf("a"), ModelState::kUnloaded);
+  EXPECT_EQ(source_->alive(), 0);
+  EXPECT_EQ(registry_->stats().evictions_memory, 1);
+}
+
+TEST_F(ModelRegistryTest, WorkspaceOfAModelEvictsOthersButNotItself) {
+  ASSERT_TRUE(registry_->Load("a", context_).ok());
+  ASSERT_TRUE(registry_->Load("b", context_).ok());
+  clock_.Advance(absl::Seconds(10));
+
+  const auto held = registry_->Acquire("a", 30, context_);
+
+  ASSERT_TRUE(held.ok()) << held.status();
+  EXPECT_EQ(StateOf("a"), ModelState::kReady);
+  EXPECT_EQ(StateOf("b"), ModelState::kUnloaded);
+  EXPECT_EQ(source_->loads(), 2);
+}
+
+TEST_F(ModelRegistryTest, WhatCanNeverFitIsRefusedAtOnce) {
+  const ModelHandle busy = *registry_->Acquire("b", 1, context_);
+
+  const absl::Status model = registry_->Acquire("a", 62, context_).status();
+  const absl::Status alone = registry_->ReserveWorkspace(101, context_).status();
+
+  EXPECT_EQ(model.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(GetErrorDetails(model).reason, "MODEL_TOO_LARGE");
+  EXPECT_EQ(GetErrorDetails(model).metadata.at("needed_bytes"), "101");
+  EXPECT_EQ(GetErrorDetails(model).metadata.at("workspace_bytes"), "62");
+  EXPECT_EQ(GetErrorDetails(model).metadata.at("budget_bytes"), "100");
+  EXPECT_EQ(alone.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(GetErrorDetails(alone).reason, "WORKSPACE_TOO_LARGE");
+  EXPECT_EQ(GetErrorDetails(alone).metadata.at("needed_bytes"), "101");
+  EXPECT_EQ(GetErrorDetails(alone).metadata.at("available_bytes"), "50");
+  EXPECT_EQ(GetErrorDetails(alone).metadata.at("budget_bytes"), "100");
+  EXPECT_EQ(registry_->CheckBudget("a", 62), model);
+  EXPECT_EQ(registry_->CheckBudget("", 101), alone);
+  EXPECT_TRUE(registry_->CheckBudget("a", 61).ok());
+  EXPECT_TRUE(registry_->CheckBudget("", 100).ok());
+  EXPECT_EQ(source_->loads(), 1);
+}
+
+TEST_F(ModelRegistryTest, AModelWaitsForTheMemoryOfRunningWork) {
+  WorkspaceReservation running = *registry_->ReserveWorkspace(70, context_);
+  absl::Status result = absl::UnknownError("still waiting");
+  std::thread later = AcquireLater("a", context_, result);
+  AwaitProgress("waiting for memory");
+  EXPECT_EQ(source_->loads(), 0);
+  EXPECT_EQ(registry_->stats().reserved_bytes, 70);
+
+  running = WorkspaceReservation();
+  later.join();
+
+  EXPECT_TRUE(result.ok()) << result;
+}
+
+TEST_F(ModelRegistryTest, WaitingForMemoryEndsWithItsCaller) {
+  const ModelHandle running = *registry_->Acquire("c", 1, RunContext());
+  absl::Status result;
+  std::thread later = AcquireLater("a", context_, result);
+  AwaitProgress("waiting for memory");
+
+  context_.token().Cancel(absl::CancelledError("changed my mind"));
+  later.join();
+
+  EXPECT_EQ(result.message(), "changed my mind");
+  EXPECT_EQ(registry_->stats().reserved_bytes, 70);
+  // Its place in the queue is gone with it.
+  EXPECT_TRUE(registry_->ReserveWorkspace(30, RunContext()).ok());
+}
+
+TEST_F(ModelRegistryTest, SmallClaimsDoNotOvertakeALargeOneThatWaits) {
+  WorkspaceReservation running =
+      *registry_->ReserveWorkspace(70, RunContext());
+  absl::Status result;
+  std::thread large = AcquireLater("a", context_, result);
+  AwaitProgress("waiting for memory");
+  RunContext impatient;
+  impatient.set_deadline(absl::Now());
+
+  EXPECT_EQ(registry_->ReserveWorkspace(1, impatient).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+
+  running = WorkspaceReservation();
+  large.join();
+  EXPECT_TRUE(result.ok()) << result;
+}
+
+TEST_F(ModelRegistryTest, WorkspaceOfAFailedLoadIsGivenBack) {
+  source_->FailWith(absl::DataLossError("shard 2 is cut off"));
+  EXPECT_EQ(registry_->Acquire("a", 20, context_).status().code(),
+            absl::StatusCode::kDataLoss);
+  EXPECT_EQ(registry_->stats().reserved_bytes, 0);
+  EXPECT_EQ(registry_->stats().workspace_bytes, 0);
+}
+
+TEST_F(ModelRegistryTest, AHostBudgetOfItsOwnLeavesTheDeviceAlone) {
+  ModelRegistry::Options options;
+  options.device = "cuda:0";
+  options.memory_budget_bytes = 100;
+  options.host_budget_bytes = 1000;
+  ModelRegistry registry(options,
+                         std::make_unique<FakeModelSource>(
+                             std::map<std::string, std::int64_t>{{"a", 40}}),
+                         clock_);
+  const ModelHandle model = *registry.Acquire("a", 60, context_);
+
+  const auto held = registry.ReserveWorkspace(999, context_);
+
+  ASSERT_TRUE(held.ok()) << held.status();
+  EXPECT_EQ(registry.stats().reserved_bytes, 99);
+  EXPECT_EQ(registry.stats().workspace_bytes, 60);
+  EXPECT_EQ(registry.stats().host_workspace_bytes, 999);
+  EXPECT_EQ(GetErrorDetails(registry.ReserveWorkspace(1001, context_).status())
+                .metadata.at("budget_bytes"),
+            "1000");
+}
+
+TEST_F(ModelRegistryTest, ManyUsersWithWorkspaceAllGetTheirTurn) {
+  StartWith(/*minimum_residence=*/absl::ZeroDuration());
+  std::vector<std::thread> threads;
+  std::atomic<int> served{0};
+  const std::map<std::string, std::int64_t> uses = {
+      {"a", 60}, {"b", 30}, {"c", 25}, {"", 90}};
+  for (const auto& use : uses) {
+    threads.emplace_back([this, use, &served] {
+      for (int i = 0; i < 20; ++i) {
+        if (use.first.empty()) {
+          EXPECT_TRUE(
+              registry_->ReserveWorkspace(use.second, RunContext()).ok());
+        } else {
+          EXPECT_TRUE(
+              registry_->Acquire(use.first, use.second, RunContext()).ok());
+        }
+        ++served;
+      }
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  EXPECT_EQ(served, 80);
+  EXPECT_LE(registry_->stats().reserved_bytes, 100);
+  EXPECT_EQ(registry_->stats().workspace_bytes, 0);
 }
 
 }  // namespace

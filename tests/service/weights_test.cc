@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -59,6 +60,19 @@ class WeightsTest : public ::testing::Test {
     options.device = "cpu";
     options.threads = 2;
     options.workers = 1;
+    auto service = Service::Create(options, Clock::Real(), metrics_);
+    ASSERT_TRUE(service.ok()) << service.status();
+    service_ = *std::move(service);
+  }
+
+  void StartWithBudget(std::int64_t bytes) {
+    service_.reset();
+    ServiceOptions options;
+    options.model_root = models_;
+    options.data_dir = data_;
+    options.device = "cpu";
+    options.threads = 2;
+    options.memory_budget_bytes = bytes;
     auto service = Service::Create(options, Clock::Real(), metrics_);
     ASSERT_TRUE(service.ok()) << service.status();
     service_ = *std::move(service);
@@ -148,6 +162,12 @@ class WeightsTest : public ::testing::Test {
   JobRecord Ended(const std::string& id) {
     return WaitUntil(
         id, [](const JobRecord& job) { return IsFinished(job.state); });
+  }
+  // Until nothing uses the model any more.
+  void AwaitIdle(const std::string& model) {
+    for (int i = 0; i < 60000 && service_->GetModel(model)->pins > 0; ++i) {
+      absl::SleepFor(absl::Milliseconds(1));
+    }
   }
   JobRecord AtWork(const std::string& id) {
     return WaitUntil(id, [](const JobRecord& job) {
@@ -308,15 +328,7 @@ TEST_F(WeightsTest, QueuedWorkHasAPlaceAndATime) {
 }
 
 TEST_F(WeightsTest, WhatDoesNotFitIsRefusedBeforeAJobIsMade) {
-  service_.reset();
-  ServiceOptions options;
-  options.model_root = models_;
-  options.data_dir = data_;
-  options.device = "cpu";
-  options.memory_budget_bytes = 1000;
-  auto service = Service::Create(options, Clock::Real(), metrics_);
-  ASSERT_TRUE(service.ok()) << service.status();
-  service_ = *std::move(service);
+  StartWithBudget(1000);
 
   const absl::Status refused = service_->LoadModel(ModelJob("m")).status();
 
@@ -324,6 +336,60 @@ TEST_F(WeightsTest, WhatDoesNotFitIsRefusedBeforeAJobIsMade) {
   EXPECT_EQ(GetErrorDetails(refused).reason, "MODEL_TOO_LARGE");
   EXPECT_EQ(GetErrorDetails(refused).metadata.at("budget_bytes"), "1000");
   EXPECT_TRUE(service_->ListJobs({}, 10, "")->jobs.empty());
+}
+
+TEST_F(WeightsTest, AnAnalysisThatNeverFitsIsRefusedBeforeAJobIsMade) {
+  StartWithBudget(1000);
+
+  const absl::Status weights = service_->Submit(Similarity()).status();
+  const absl::Status forward = service_->Submit(Trace()).status();
+
+  EXPECT_EQ(weights.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(GetErrorDetails(weights).reason, "WORKSPACE_TOO_LARGE");
+  EXPECT_EQ(GetErrorDetails(weights).metadata.at("budget_bytes"), "1000");
+  EXPECT_EQ(forward.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(GetErrorDetails(forward).reason, "MODEL_TOO_LARGE");
+  EXPECT_TRUE(service_->ListJobs({}, 10, "")->jobs.empty());
+}
+
+TEST_F(WeightsTest, TheEstimatedMemoryFollowsTheTokensOfABlock) {
+  AnalysisRequest asked = LongWork();
+  auto& spec = std::get<spec::ActivationStatisticsSpec>(asked.spec);
+  spec.block_tokens = 64;
+  const auto small = service_->Prepare(asked);
+  spec.block_tokens = 65536;
+  const auto large = service_->Prepare(asked);
+  ASSERT_TRUE(small.ok() && large.ok());
+
+  EXPECT_GT(large->cost.memory_bytes, 20 * small->cost.memory_bytes);
+
+  // Room for the one, not for the other.
+  StartWithBudget(large->cost.memory_bytes);
+  EXPECT_EQ(GetErrorDetails(service_->Submit(asked).status()).reason,
+            "MODEL_TOO_LARGE");
+  spec.block_tokens = 64;
+  EXPECT_TRUE(service_->Submit(asked).ok());
+}
+
+TEST_F(WeightsTest, WorkspaceIsReservedWhileAnAnalysisRuns) {
+  const auto submitted = service_->Submit(LongWork());
+  ASSERT_TRUE(submitted.ok()) << submitted.status();
+  AtWork(submitted->job.id);
+
+  service_->PublishMetrics();
+  const std::string at_work = metrics_.Serialize();
+  ASSERT_TRUE(service_->CancelJob(submitted->job.id).ok());
+  AwaitIdle("m");
+  service_->PublishMetrics();
+
+  EXPECT_THAT(at_work,
+              HasSubstr(absl::StrCat(
+                  "moescope_model_resident_bytes{device=\"cpu\",kind="
+                  "\"workspace\"} ",
+                  submitted->prepared.cost.memory_bytes, "\n")));
+  EXPECT_THAT(metrics_.Serialize(),
+              HasSubstr("moescope_model_resident_bytes{device=\"cpu\",kind="
+                        "\"workspace\"} 0\n"));
 }
 
 TEST_F(WeightsTest, EvictedAnswersAreSaidToBeGone) {

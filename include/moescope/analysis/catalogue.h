@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -38,11 +39,18 @@ absl::Status RequireForward(const spec::AnalysisSpec& spec,
 spec::ModelFacts FactsOf(const model::Checkpoint& checkpoint,
                          absl::string_view name);
 
+/// Where a run will take place, as far as its cost depends on it.
+struct ComputePlace {
+  std::string device = "cpu";  ///< As model::ResolveDevice returns it.
+  int threads = 0;             ///< That compute; 0: one per core.
+};
+
 /// What a run will take. Orders of magnitude, to choose by, not to bill by.
 struct CostEstimate {
   std::int64_t bytes_read = 0;  ///< Weight bytes, each reading counted.
   double flops = 0;             ///< A multiplication and an addition are two.
-  /// Beside the weights: what the run itself allocates at its peak.
+  /// Beside the weights: what the run itself allocates at its peak. Of a pass:
+  /// model::MemoryEstimate of its longest block.
   std::int64_t memory_bytes = 0;
   double seconds = 0;  ///< On two cores; rates: server/analysis/cost.cc.
 };
@@ -65,6 +73,7 @@ struct CostEstimate {
 ///     attention 4 D per token pair; bytes: the weights once per block.
 /// seconds is the longer of reading and computing.
 CostEstimate EstimateCost(const spec::AnalysisSpec& spec,
-                          const model::Checkpoint& checkpoint);
+                          const model::Checkpoint& checkpoint,
+                          const ComputePlace& place = ComputePlace());
 
 }  // namespace moescope::analysis

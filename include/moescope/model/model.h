@@ -22,22 +22,36 @@ class ForwardObserver;
 /// Errors: INVALID_ARGUMENT (field "device", lists what there is).
 absl::StatusOr<std::string> ResolveDevice(const std::string& device);
 
-/// Bytes that a Model will hold on its device, and what one pass over T = 8192
-/// tokens (the default block) needs beside it.
+/// A pass, as far as its workspace depends on it. By default the most that a
+/// block of the default size can ask for.
+struct PassSize {
+  std::int64_t tokens = 8192;  ///< T.
+  /// Of the tokens that attend to each other; 0: all, as far as the model's
+  /// positions go.
+  std::int64_t longest_sequence = 0;
+  bool all_experts = true;
+  bool logits = true;
+  int threads = 0;  ///< That compute; 0: one per core.
+};
+
+/// Bytes that a Model will hold on its device, and what one pass needs beside
+/// it.
 struct MemoryEstimate {
   /// Every tensor that a pass reads, in the checkpoint's number format. On the
   /// CPU these are pages of the mapped files, not memory of the process.
   std::int64_t weight_bytes = 0;
-  /// 4 bytes · (T (5 D + A + 2 E) for the stream
+  /// 4 bytes · (T (n D + A + 2 E + 3 K) for the stream
   ///   + B K D for the outputs chosen in a block of B rows
-  ///   + threads · the larger of B (F + 3 D) + 3 S D + 128 S for an expert at
-  ///     work and 3 G Q T for attention scores of G heads
-  ///   + B V for logits)
-  /// with A = 2 H·head_dim + 2 kv·head_dim; with latent attention
+  ///   + the largest of threads · (B (F + 3 D) + 3 S D + 128 S) for experts at
+  ///     work, 3 S D + threads · 128 S for a dense layer and threads ·
+  ///     (2 G Q L + S D) for attention scores of G heads
+  ///   + B V for logits where they are asked for)
+  /// with n = 3 to 6 and A = 2 H·head_dim + 2 kv·head_dim; with latent attention
   /// H (2 nope + rope + 2 value) + q_rank + 2 kv_rank + rope; and
-  /// B = 1024 rows, S = 512 widened neurons, Q = 64 queries and G = H / kv on the
-  /// CPU (4096, 16384, 256 and H on a GPU) and one thread per core. An upper
-  /// bound within a factor of two.
+  /// B = 1024 rows (no more than T), S = 512 widened neurons, Q = 64 queries and
+  /// G = H / kv on the CPU (4096, 16384, 256 and H on a GPU), L the longest
+  /// sequence. Within a
+  /// factor of 1.5 of what passes take, and above it, but for the smallest.
   std::int64_t workspace_bytes = 0;
 };
 
@@ -50,9 +64,11 @@ class Model {
  public:
   virtual ~Model() = default;
 
-  /// What Load will need on `device`, from the shard headers alone.
+  /// What Load will need on `device`, and a pass of this size beside it, from
+  /// the shard headers alone.
   static MemoryEstimate Estimate(const Checkpoint& checkpoint,
-                                 const std::string& device);
+                                 const std::string& device,
+                                 const PassSize& size = PassSize());
 
   /// Makes the weights resident on `device`; reports progress in bytes. The
   /// first call sets the loaded OpenBLAS to one thread, for good.
