@@ -15,7 +15,6 @@
 
 #include "moescope/base/byte_size.h"
 #include "moescope/base/error.h"
-#include "moescope/base/memory_limit.h"
 #include "moescope/base/status_macros.h"
 #include "server/app/version_internal.h"
 
@@ -71,17 +70,15 @@ absl::Status ReadBudget(const RawFlags& raw, ServiceOptions& options) {
   if (raw.memory_budget.empty()) {
     return absl::OkStatus();
   }
-  if (absl::EndsWith(raw.memory_budget, "%") && options.device != "cpu" &&
-      options.device != "auto") {
-    return WrongFlag("memory_budget", raw.memory_budget,
-                     "a number of bytes; a share is of the CPU's memory");
-  }
-  const auto bytes = ParseMemoryBudget(raw.memory_budget, MemoryLimitBytes());
-  if (!bytes.ok()) {
+  const auto budget = ParseMemoryBudget(raw.memory_budget);
+  if (!budget.ok()) {
     return WrongFlag("memory_budget", raw.memory_budget,
                      "a size above 0 (BYTES, 4GiB) or a share (1% to 100%)");
   }
-  options.memory_budget_bytes = *bytes;
+  options.memory_budget_bytes = budget->bytes;
+  if (budget->bytes == 0) {
+    options.memory_budget_share = budget->share;
+  }
   return absl::OkStatus();
 }
 
@@ -131,7 +128,8 @@ void AddFlags(CLI::App& app, ServerConfig& config, RawFlags& raw) {
   app.add_option("--device", service.device, "auto, cpu, cuda:N")
       ->capture_default_str();
   app.add_option("--memory_budget", raw.memory_budget,
-                 "memory for models: BYTES, 4GiB, 90%; default 80%");
+                 "memory for models and work, of the device: BYTES, 4GiB, 90%; "
+                 "default 80%");
   app.add_option("--cache_bytes", raw.cache_bytes,
                  "results kept on disk before old ones are evicted")
       ->capture_default_str();
@@ -232,16 +230,16 @@ bool IsLoopback(absl::string_view host) {
           host.find_first_not_of("0123456789.") == absl::string_view::npos);
 }
 
-absl::StatusOr<std::int64_t> ParseMemoryBudget(absl::string_view text,
-                                               std::int64_t total_bytes) {
+absl::StatusOr<MemoryBudget> ParseMemoryBudget(absl::string_view text) {
+  MemoryBudget budget;
   absl::string_view number = text;
   if (!absl::ConsumeSuffix(&number, "%")) {
-    MOESCOPE_ASSIGN_OR_RETURN(const std::int64_t bytes, ParseByteSize(text));
-    if (bytes <= 0) {
+    MOESCOPE_ASSIGN_OR_RETURN(budget.bytes, ParseByteSize(text));
+    if (budget.bytes <= 0) {
       return InvalidField("memory_budget",
                           absl::StrCat("\"", text, "\" is not above 0"));
     }
-    return bytes;
+    return budget;
   }
   double percent = 0;
   if (!absl::SimpleAtod(number, &percent) || !(percent >= 1 && percent <= 100)) {
@@ -249,8 +247,8 @@ absl::StatusOr<std::int64_t> ParseMemoryBudget(absl::string_view text,
                                                       "\" is not a share from "
                                                       "1% to 100%"));
   }
-  return static_cast<std::int64_t>(static_cast<double>(total_bytes) * percent /
-                                   100.0);
+  budget.share = percent / 100;
+  return budget;
 }
 
 }  // namespace moescope

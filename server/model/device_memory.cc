@@ -5,9 +5,11 @@
 #include <optional>
 #include <string>
 
+#include "moescope/base/memory_limit.h"
 #include "moescope/model/compute_info.h"
 
 #if TORCH_VERSION_MAJOR * 100 + TORCH_VERSION_MINOR >= 211
+#include <ATen/ATen.h>
 #include <ATen/DeviceAccelerator.h>
 
 #include "server/model/torch_tensor_internal.h"
@@ -41,12 +43,43 @@ std::optional<DeviceMemory> MeasureDeviceMemory(const std::string& device) {
   return asked.ok() ? std::make_optional(memory) : std::nullopt;
 }
 
+namespace {
+
+std::optional<std::int64_t> TotalGpuBytes(const c10::Device& place) {
+  std::int64_t bytes = 0;
+  const absl::Status asked = internal::RunTorch(place, [&] {
+    // The allocator answers once it has been used.
+    const at::Tensor first =
+        at::empty({1}, at::TensorOptions().dtype(at::kFloat).device(place));
+    const auto [free, total] = at::accelerator::getMemoryInfo(place.index());
+    static_cast<void>(free);
+    bytes = static_cast<std::int64_t>(total);
+    return absl::OkStatus();
+  });
+  return asked.ok() ? std::make_optional(bytes) : std::nullopt;
+}
+
+}  // namespace
+
 #else
+
+namespace {
+
+std::optional<std::int64_t> TotalGpuBytes(const c10::Device& /*place*/) {
+  return std::nullopt;
+}
+
+}  // namespace
 
 std::optional<DeviceMemory> MeasureDeviceMemory(const std::string& /*device*/) {
   return std::nullopt;
 }
 
 #endif
+
+std::optional<std::int64_t> TotalMemoryBytes(const std::string& device) {
+  const c10::Device place(device);
+  return place.is_cpu() ? MemoryLimitBytes() : TotalGpuBytes(place);
+}
 
 }  // namespace moescope::model

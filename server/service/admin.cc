@@ -18,8 +18,6 @@
 namespace moescope {
 namespace {
 
-constexpr absl::string_view kHost = "cpu";
-
 // Measured once, when first asked for.
 absl::StatusOr<double> GemmGflops(Service::State& state) {
   const MutexLock lock(state.gemm_mutex);
@@ -162,8 +160,8 @@ void Service::PublishMetrics() {
                                         registry.weight_bytes);
   state_->metrics.SetModelResidentBytes(state_->device, "workspace",
                                         registry.workspace_bytes);
-  if (state_->device != kHost) {
-    state_->metrics.SetModelResidentBytes(kHost, "workspace",
+  if (state_->device != kHostDevice) {
+    state_->metrics.SetModelResidentBytes(kHostDevice, "workspace",
                                           registry.host_workspace_bytes);
   }
   PublishDeviceMemory(*state_);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -17,10 +18,10 @@
 #include "moescope/base/error.h"
 #include "moescope/base/file.h"
 #include "moescope/base/log.h"
-#include "moescope/base/memory_limit.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/base/uuid.h"
 #include "moescope/jobs/sqlite_job_store.h"
+#include "moescope/model/compute_info.h"
 #include "moescope/model/model.h"
 #include "server/service/state_internal.h"
 
@@ -50,13 +51,21 @@ absl::Status OpenRegistry(Service::State& state) {
   MOESCOPE_ASSIGN_OR_RETURN(state.device,
                             model::ResolveDevice(options.device));
   state.numerics_class = model::NumericsClass(state.device);
-  // Four fifths: the rest is for the system and the page cache.
-  state.memory_budget_bytes = options.memory_budget_bytes > 0
-                                  ? options.memory_budget_bytes
-                                  : MemoryLimitBytes() / 5 * 4;
+  MOESCOPE_ASSIGN_OR_RETURN(
+      state.memory_budget_bytes,
+      ChooseMemoryBudget(options, state.device,
+                         model::TotalMemoryBytes(state.device)));
   ModelRegistry::Options registry;
   registry.device = state.device;
   registry.memory_budget_bytes = state.memory_budget_bytes;
+  if (state.device != kHostDevice) {
+    // What reads weights alone works on the host.
+    const std::string host(kHostDevice);
+    MOESCOPE_ASSIGN_OR_RETURN(
+        registry.host_budget_bytes,
+        ChooseMemoryBudget(ServiceOptions(), host,
+                           model::TotalMemoryBytes(host)));
+  }
   registry.threads = state.pool->num_threads();
   registry.metrics = &state.metrics;
   MOESCOPE_ASSIGN_OR_RETURN(
@@ -110,6 +119,23 @@ absl::Status StartWorkers(Service::State& state) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::int64_t> ChooseMemoryBudget(
+    const ServiceOptions& options, const std::string& device,
+    std::optional<std::int64_t> total_bytes) {
+  if (options.memory_budget_bytes > 0) {
+    return options.memory_budget_bytes;
+  }
+  if (!total_bytes.has_value()) {
+    return InvalidField(
+        "memory_budget",
+        absl::StrCat("how much memory ", device,
+                     " has can't be told here: say --memory_budget in bytes, "
+                     "as in 70GiB"));
+  }
+  return static_cast<std::int64_t>(static_cast<double>(*total_bytes) *
+                                   options.memory_budget_share);
+}
 
 absl::StatusOr<std::unique_ptr<DataDirLock>> DataDirLock::Take(
     const std::string& data_dir) {

@@ -33,6 +33,8 @@ namespace moescope {
 inline constexpr absl::string_view kLoadModelJob = "load_model";
 /// The job that reads a model's weights again.
 inline constexpr absl::string_view kVerifyModelJob = "verify_model";
+/// Where weights are read from files, and the name of its memory.
+inline constexpr absl::string_view kHostDevice = "cpu";
 /// Lanes of the worker pool.
 inline constexpr absl::string_view kComputeLane = "compute";
 inline constexpr absl::string_view kLoadLane = "io";
@@ -96,6 +98,12 @@ struct Service::State {
   CancellationToken maintenance_stop;
   std::thread maintenance;
 };
+
+/// Bytes that models and work on `device` may take, of `total_bytes` (nullopt:
+/// nobody knows). Errors: INVALID_ARGUMENT field "memory_budget".
+absl::StatusOr<std::int64_t> ChooseMemoryBudget(
+    const ServiceOptions& options, const std::string& device,
+    std::optional<std::int64_t> total_bytes);
 
 /// The work of an execution: analyses and model loads.
 std::unique_ptr<Executor> MakeExecutor(Service::State& state);

@@ -158,9 +158,19 @@ TEST(ConfigTest, PortBeyondTheRangeIsRefused) {
             absl::StatusCode::kInvalidArgument);
 }
 
-TEST(ConfigTest, ShareOfMemoryIsOfTheTotal) {
-  EXPECT_EQ(*ParseMemoryBudget("90%", 1000), 900);
-  EXPECT_EQ(ParseMemoryBudget("101%", 1000).status().code(),
+TEST(ConfigTest, ShareOfMemoryIsLeftToBeResolvedWithTheDevice) {
+  const Parsed parsed = Parse(
+      {"--model_root=/m", "--device=cuda:0", "--memory_budget=90%"});
+
+  ASSERT_EQ(parsed.line.exit_status, std::nullopt) << parsed.err;
+  EXPECT_EQ(parsed.line.config.service.memory_budget_bytes, 0);
+  EXPECT_DOUBLE_EQ(parsed.line.config.service.memory_budget_share, 0.9);
+}
+
+TEST(ConfigTest, ShareOfMemoryIsAtMostAllOfIt) {
+  EXPECT_EQ(ParseMemoryBudget("101%").status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ParseMemoryBudget("0%").status().code(),
             absl::StatusCode::kInvalidArgument);
 }
 

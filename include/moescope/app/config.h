@@ -52,9 +52,14 @@ absl::StatusOr<ListenAddress> ParseListenAddress(absl::string_view text);
 /// Whether only this machine can reach the host.
 bool IsLoopback(absl::string_view host);
 
-/// Bytes that "4GiB", "1048576" or "90%" (of `total_bytes`) stand for. Errors:
-/// INVALID_ARGUMENT (not in [1 %, 100 %], not positive).
-absl::StatusOr<std::int64_t> ParseMemoryBudget(absl::string_view text,
-                                               std::int64_t total_bytes);
+/// What --memory_budget says: bytes, or a share of the device's memory, whose
+/// size is known only when the device is.
+struct MemoryBudget {
+  std::int64_t bytes = 0;  ///< 0: `share` counts.
+  double share = 0;        ///< In [0.01, 1].
+};
+/// Reads "4GiB", "1048576" or "90%". Errors: INVALID_ARGUMENT (not in
+/// [1 %, 100 %], not positive).
+absl::StatusOr<MemoryBudget> ParseMemoryBudget(absl::string_view text);
 
 }  // namespace moescope

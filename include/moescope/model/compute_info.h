@@ -26,6 +26,11 @@ struct DeviceMemory {
 /// libtorch before 2.11, which can't be asked.
 std::optional<DeviceMemory> MeasureDeviceMemory(const std::string& device);
 
+/// All memory of a device: the GPU's own; for the CPU what this process may use.
+/// nullopt where it can't be told: no such GPU, or a libtorch before 2.11. Sets
+/// the GPU up.
+std::optional<std::int64_t> TotalMemoryBytes(const std::string& device);
+
 /// Rate of fp32 matrix products on the calling thread, in GFLOP/s; takes about
 /// 0.2 s. Errors: INTERNAL (library failure).
 absl::StatusOr<double> MeasureGemmGflops();

@@ -75,7 +75,8 @@ struct ServiceOptions {
   std::string model_root;
   std::string data_dir;
   std::string device = "auto";  ///< "auto", "cpu", "cuda:0".
-  std::int64_t memory_budget_bytes = 0;  ///< 0: 80 % of the device's memory.
+  std::int64_t memory_budget_bytes = 0;  ///< 0: a share of the device's memory.
+  double memory_budget_share = 0.8;      ///< The rest: the system's, page cache.
   std::int64_t cache_memory_bytes = std::int64_t{256} << 20;
   std::int64_t cache_disk_bytes = std::int64_t{20} << 30;
   int threads = 0;  ///< Compute threads; 0: one per core.
