@@ -1,82 +1,21 @@
 #include "moescope/registry/model_registry.h"
 
 #include <atomic>
-#include <map>
-#include <memory>
-#include <optional>
 #include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "absl/time/clock.h"
 #include "moescope/base/error.h"
-#include "moescope/base/mutex.h"
-#include "moescope/telemetry/metrics.h"
-#include "tests/registry/fake_model_source.h"
-#include "tests/testing/fake_clock.h"
+#include "tests/registry/model_registry_fixture.h"
 
 namespace moescope {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-class ModelRegistryTest : public ::testing::Test {
- protected:
-  // Budget 100: a and b fit together, b and c or a and c do not.
-  ModelRegistryTest() {
-    StartWith(/*minimum_residence=*/absl::Seconds(10));
-    context_.set_progress_function([this](const Progress& progress) {
-      const MutexLock lock(progress_mutex_);
-      stage_ = progress.stage;
-      progress_changed_.NotifyAll();
-    });
-  }
-
-  void StartWith(absl::Duration minimum_residence) {
-    auto source = std::make_unique<FakeModelSource>(
-        std::map<std::string, std::int64_t>{
-            {"a", 40}, {"b", 50}, {"c", 70}, {"huge", 101}});
-    source_ = source.get();
-    ModelRegistry::Options options;
-    options.memory_budget_bytes = 100;
-    options.minimum_residence = minimum_residence;
-    options.metrics = &metrics_;
-    registry_.emplace(options, std::move(source), clock_);
-  }
-
-  ModelState StateOf(const std::string& name) {
-    return registry_->Get(name)->state;
-  }
-  /// Acquires on a thread of its own.
-  std::thread AcquireLater(const std::string& name, RunContext& context,
-                           absl::Status& result) {
-    return std::thread([this, name, &context, &result] {
-      result = registry_->Acquire(name, 1, context).status();
-    });
-  }
-
-  /// Waits until context_ has been told of `stage`.
-  void AwaitProgress(const std::string& stage) {
-    const MutexLock lock(progress_mutex_);
-    while (stage_ != stage) {
-      progress_changed_.Wait(progress_mutex_);
-    }
-  }
-
-  FakeClock clock_;
-  Metrics metrics_;
-  FakeModelSource* source_ = nullptr;
-  std::optional<ModelRegistry> registry_;
-  RunContext context_;
-  Mutex progress_mutex_;
-  CondVar progress_changed_;
-  std::string stage_;
-};
 
 TEST_F(ModelRegistryTest, LoadsOnDemandAndKeepsTheModel) {
   EXPECT_EQ(StateOf("a"), ModelState::kUnloaded);
@@ -417,191 +356,6 @@ TEST_F(ModelRegistryTest, ManyCallersAllGetTheirTurnWithinTheBudget) {
   }
   EXPECT_EQ(served, 180);
   EXPECT_LE(registry_->stats().reserved_bytes, 100);
-}
-
-// --- Workspace ---------------------------------------------------------------
-
-TEST_F(ModelRegistryTest, WorkspaceIsReservedForAsLongAsItsHandle) {
-  ModelHandle small = *registry_->Acquire("a", 5, context_);
-  ModelHandle large = *registry_->Acquire("a", 20, context_);
-  ModelHandle copy = large;
-  EXPECT_EQ(registry_->stats().workspace_bytes, 25);
-  EXPECT_EQ(registry_->stats().reserved_bytes, 64);
-  EXPECT_EQ(registry_->Get("a")->reserved_bytes, 64);
-
-  large = ModelHandle();
-  EXPECT_EQ(registry_->stats().workspace_bytes, 25);
-  copy = ModelHandle();
-  EXPECT_EQ(registry_->stats().workspace_bytes, 5);
-  small = ModelHandle();
-
-  EXPECT_EQ(registry_->stats().workspace_bytes, 0);
-  EXPECT_EQ(registry_->stats().reserved_bytes, 39);
-}
-
-TEST_F(ModelRegistryTest, WorkspaceWithoutAModelComesFromTheBudgetToo) {
-  WorkspaceReservation held = *registry_->ReserveWorkspace(50, context_);
-  EXPECT_EQ(registry_->stats().workspace_bytes, 50);
-
-  const absl::Status refused = registry_->Load("c", context_);
-  EXPECT_EQ(GetErrorDetails(refused).reason, "MODEL_TOO_LARGE");
-  EXPECT_EQ(GetErrorDetails(refused).metadata.at("available_bytes"), "50");
-
-  held = WorkspaceReservation();
-  EXPECT_EQ(registry_->stats().reserved_bytes, 0);
-  EXPECT_TRUE(registry_->Load("c", context_).ok());
-}
-
-TEST_F(ModelRegistryTest, WorkspaceEvictsIdleModels) {
-  ASSERT_TRUE(registry_->Load("a", context_).ok());
-  clock_.Advance(absl::Seconds(10));
-
-  const auto held = registry_->ReserveWorkspace(90, context_);
-
-  ASSERT_TRUE(held.ok()) << held.status();
-  EXPECT_EQ(StateOf("a"), ModelState::kUnloaded);
-  EXPECT_EQ(source_->alive(), 0);
-  EXPECT_EQ(registry_->stats().evictions_memory, 1);
-}
-
-TEST_F(ModelRegistryTest, WorkspaceOfAModelEvictsOthersButNotItself) {
-  ASSERT_TRUE(registry_->Load("a", context_).ok());
-  ASSERT_TRUE(registry_->Load("b", context_).ok());
-  clock_.Advance(absl::Seconds(10));
-
-  const auto held = registry_->Acquire("a", 30, context_);
-
-  ASSERT_TRUE(held.ok()) << held.status();
-  EXPECT_EQ(StateOf("a"), ModelState::kReady);
-  EXPECT_EQ(StateOf("b"), ModelState::kUnloaded);
-  EXPECT_EQ(source_->loads(), 2);
-}
-
-TEST_F(ModelRegistryTest, WhatCanNeverFitIsRefusedAtOnce) {
-  const ModelHandle busy = *registry_->Acquire("b", 1, context_);
-
-  const absl::Status model = registry_->Acquire("a", 62, context_).status();
-  const absl::Status alone = registry_->ReserveWorkspace(101, context_).status();
-
-  EXPECT_EQ(model.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(GetErrorDetails(model).reason, "MODEL_TOO_LARGE");
-  EXPECT_EQ(GetErrorDetails(model).metadata.at("needed_bytes"), "101");
-  EXPECT_EQ(GetErrorDetails(model).metadata.at("workspace_bytes"), "62");
-  EXPECT_EQ(GetErrorDetails(model).metadata.at("budget_bytes"), "100");
-  EXPECT_EQ(alone.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(GetErrorDetails(alone).reason, "WORKSPACE_TOO_LARGE");
-  EXPECT_EQ(GetErrorDetails(alone).metadata.at("needed_bytes"), "101");
-  EXPECT_EQ(GetErrorDetails(alone).metadata.at("available_bytes"), "50");
-  EXPECT_EQ(GetErrorDetails(alone).metadata.at("budget_bytes"), "100");
-  EXPECT_EQ(registry_->CheckBudget("a", 62), model);
-  EXPECT_EQ(registry_->CheckBudget("", 101), alone);
-  EXPECT_TRUE(registry_->CheckBudget("a", 61).ok());
-  EXPECT_TRUE(registry_->CheckBudget("", 100).ok());
-  EXPECT_EQ(source_->loads(), 1);
-}
-
-TEST_F(ModelRegistryTest, AModelWaitsForTheMemoryOfRunningWork) {
-  WorkspaceReservation running = *registry_->ReserveWorkspace(70, context_);
-  absl::Status result = absl::UnknownError("still waiting");
-  std::thread later = AcquireLater("a", context_, result);
-  AwaitProgress("waiting for memory");
-  EXPECT_EQ(source_->loads(), 0);
-  EXPECT_EQ(registry_->stats().reserved_bytes, 70);
-
-  running = WorkspaceReservation();
-  later.join();
-
-  EXPECT_TRUE(result.ok()) << result;
-}
-
-TEST_F(ModelRegistryTest, WaitingForMemoryEndsWithItsCaller) {
-  const ModelHandle running = *registry_->Acquire("c", 1, RunContext());
-  absl::Status result;
-  std::thread later = AcquireLater("a", context_, result);
-  AwaitProgress("waiting for memory");
-
-  context_.token().Cancel(absl::CancelledError("changed my mind"));
-  later.join();
-
-  EXPECT_EQ(result.message(), "changed my mind");
-  EXPECT_EQ(registry_->stats().reserved_bytes, 70);
-  // Its place in the queue is gone with it.
-  EXPECT_TRUE(registry_->ReserveWorkspace(30, RunContext()).ok());
-}
-
-TEST_F(ModelRegistryTest, SmallClaimsDoNotOvertakeALargeOneThatWaits) {
-  WorkspaceReservation running =
-      *registry_->ReserveWorkspace(70, RunContext());
-  absl::Status result;
-  std::thread large = AcquireLater("a", context_, result);
-  AwaitProgress("waiting for memory");
-  RunContext impatient;
-  impatient.set_deadline(absl::Now());
-
-  EXPECT_EQ(registry_->ReserveWorkspace(1, impatient).status().code(),
-            absl::StatusCode::kDeadlineExceeded);
-
-  running = WorkspaceReservation();
-  large.join();
-  EXPECT_TRUE(result.ok()) << result;
-}
-
-TEST_F(ModelRegistryTest, WorkspaceOfAFailedLoadIsGivenBack) {
-  source_->FailWith(absl::DataLossError("shard 2 is cut off"));
-  EXPECT_EQ(registry_->Acquire("a", 20, context_).status().code(),
-            absl::StatusCode::kDataLoss);
-  EXPECT_EQ(registry_->stats().reserved_bytes, 0);
-  EXPECT_EQ(registry_->stats().workspace_bytes, 0);
-}
-
-TEST_F(ModelRegistryTest, AHostBudgetOfItsOwnLeavesTheDeviceAlone) {
-  ModelRegistry::Options options;
-  options.device = "cuda:0";
-  options.memory_budget_bytes = 100;
-  options.host_budget_bytes = 1000;
-  ModelRegistry registry(options,
-                         std::make_unique<FakeModelSource>(
-                             std::map<std::string, std::int64_t>{{"a", 40}}),
-                         clock_);
-  const ModelHandle model = *registry.Acquire("a", 60, context_);
-
-  const auto held = registry.ReserveWorkspace(999, context_);
-
-  ASSERT_TRUE(held.ok()) << held.status();
-  EXPECT_EQ(registry.stats().reserved_bytes, 99);
-  EXPECT_EQ(registry.stats().workspace_bytes, 60);
-  EXPECT_EQ(registry.stats().host_workspace_bytes, 999);
-  EXPECT_EQ(GetErrorDetails(registry.ReserveWorkspace(1001, context_).status())
-                .metadata.at("budget_bytes"),
-            "1000");
-}
-
-TEST_F(ModelRegistryTest, ManyUsersWithWorkspaceAllGetTheirTurn) {
-  StartWith(/*minimum_residence=*/absl::ZeroDuration());
-  std::vector<std::thread> threads;
-  std::atomic<int> served{0};
-  const std::map<std::string, std::int64_t> uses = {
-      {"a", 60}, {"b", 30}, {"c", 25}, {"", 90}};
-  for (const auto& use : uses) {
-    threads.emplace_back([this, use, &served] {
-      for (int i = 0; i < 20; ++i) {
-        if (use.first.empty()) {
-          EXPECT_TRUE(
-              registry_->ReserveWorkspace(use.second, RunContext()).ok());
-        } else {
-          EXPECT_TRUE(
-              registry_->Acquire(use.first, use.second, RunContext()).ok());
-        }
-        ++served;
-      }
-    });
-  }
-  for (std::thread& thread : threads) {
-    thread.join();
-  }
-  EXPECT_EQ(served, 80);
-  EXPECT_LE(registry_->stats().reserved_bytes, 100);
-  EXPECT_EQ(registry_->stats().workspace_bytes, 0);
 }
 
 }  // namespace
