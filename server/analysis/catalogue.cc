@@ -102,6 +102,9 @@ spec::ModelFacts FactsOf(const model::Checkpoint& checkpoint,
   facts.num_layers = config.num_layers;
   facts.num_experts = config.num_experts;
   facts.width = config.width;
+  facts.expert_width = config.expert_width;
+  facts.shared_width = config.shared_width;
+  facts.dense_width = config.dense_width;
   facts.vocab_size = config.vocab_size;
   facts.max_positions = config.max_positions;
   facts.has_shared_experts = config.num_shared_experts > 0;

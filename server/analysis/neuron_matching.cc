@@ -16,7 +16,6 @@
 #include "server/analysis/matched_pair_internal.h"
 #include "server/analysis/participants_internal.h"
 
-#include "moescope/base/error.h"
 #include "moescope/base/mutex.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/numerics/matching_null.h"
@@ -177,15 +176,6 @@ class Matching {
     MOESCOPE_ASSIGN_OR_RETURN(
         std::vector<Participant> found,
         internal::FindParticipants({name}, layer, inputs_));
-    if (!found[0].routed_shape) {
-      return FieldError(
-          absl::StatusCode::kFailedPrecondition, "spec.participants",
-          absl::StrCat("\"", name, "\" has ",
-                       found[0].weights[model::Projection::kGate].rows,
-                       " neurons in layer ", layer, ", a routed expert has ",
-                       width_),
-          "ANALYSIS_DOES_NOT_FIT");
-    }
     return std::move(found[0]);
   }
 

@@ -105,7 +105,11 @@ spec::AnalysisInfo NeuronMatchingInfo() {
        {"layers", internal::kLayersMeaning},
        {"projections",
         "Among gate_proj, up_proj, down_proj, joint; empty: all."},
-       {"participants", internal::kParticipantsMeaning},
+       {"participants",
+        absl::StrCat(internal::kParticipantsMeaning,
+                     " S and F are left out where they have another number of "
+                     "neurons than a routed expert, and refused where they are "
+                     "named.")},
        {"include_shared", internal::kIncludeSharedMeaning},
        {"baseline", internal::kBaselineMeaning},
        {"pairs",

@@ -3,15 +3,14 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
+#include "server/spec/participants_internal.h"
 
 #include "moescope/base/error.h"
 #include "moescope/base/quote_name.h"
@@ -20,6 +19,8 @@
 
 namespace moescope::spec {
 namespace {
+
+using internal::NormaliseParticipants;
 
 constexpr std::int64_t kMinBlockTokens = 64;
 constexpr std::int64_t kMaxBlockTokens = std::int64_t{1} << 20;
@@ -42,6 +43,23 @@ absl::Status RequireMoe(const ModelFacts& model) {
                     "ANALYSIS_DOES_NOT_FIT");
 }
 
+// A layer beyond the checkpoint is one thing, a dense layer of it another.
+absl::Status RefuseLayer(absl::string_view field, const ModelFacts& model,
+                         absl::Span<const std::int64_t> allowed,
+                         std::int64_t layer) {
+  const std::string message =
+      absl::StrCat(layer, " is none of the MoE layers ",
+                   absl::StrJoin(allowed, ","), " of model \"", model.name,
+                   "\"");
+  if (layer < 0 || layer >= model.num_layers) {
+    return FieldError(absl::StatusCode::kOutOfRange, field, message,
+                      "LAYER_OUT_OF_RANGE");
+  }
+  return FieldError(absl::StatusCode::kFailedPrecondition, field,
+                    absl::StrCat(message, ": it is dense"),
+                    "ANALYSIS_DOES_NOT_FIT");
+}
+
 // Sorts `layers`, drops repeats, expands an empty list to all of `allowed`.
 absl::Status NormaliseLayers(absl::string_view field, const ModelFacts& model,
                              absl::Span<const std::int64_t> allowed,
@@ -54,12 +72,27 @@ absl::Status NormaliseLayers(absl::string_view field, const ModelFacts& model,
   layers.erase(std::unique(layers.begin(), layers.end()), layers.end());
   for (const std::int64_t layer : layers) {
     if (std::find(allowed.begin(), allowed.end(), layer) == allowed.end()) {
-      return FieldError(
-          absl::StatusCode::kOutOfRange, field,
-          absl::StrCat(layer, " is none of the MoE layers ",
-                       absl::StrJoin(allowed, ","), " of model \"", model.name,
-                       "\""),
-          "LAYER_OUT_OF_RANGE");
+      return RefuseLayer(field, model, allowed, layer);
+    }
+  }
+  return absl::OkStatus();
+}
+
+// As NormaliseLayers, among the layers that were chosen.
+absl::Status NormaliseNeuronLayers(const ModelFacts& model,
+                                   const std::vector<std::int64_t>& chosen,
+                                   std::vector<std::int64_t>& layers) {
+  constexpr absl::string_view kField = "spec.neuron_layers";
+  if (layers.empty()) {
+    layers = chosen;
+    return absl::OkStatus();
+  }
+  MOESCOPE_RETURN_IF_ERROR(
+      NormaliseLayers(kField, model, model.moe_layers, layers));
+  for (const std::int64_t layer : layers) {
+    if (std::find(chosen.begin(), chosen.end(), layer) == chosen.end()) {
+      return InvalidField(kField, absl::StrCat(layer, " is not in spec.layers ",
+                                               absl::StrJoin(chosen, ",")));
     }
   }
   return absl::OkStatus();
@@ -162,104 +195,6 @@ absl::Status CheckBlockTokens(std::int64_t block_tokens) {
                         absl::StrCat(block_tokens, " is outside [",
                                      kMinBlockTokens, ", ", kMaxBlockTokens,
                                      "]"));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckParticipant(const ModelFacts& model,
-                              const ModelFacts* baseline,
-                              const std::string& participant) {
-  constexpr absl::string_view kField = "spec.participants";
-  if (participant == "S") {
-    return model.has_shared_experts
-               ? absl::OkStatus()
-               : FieldError(absl::StatusCode::kFailedPrecondition, kField,
-                            absl::StrCat("model \"", model.name,
-                                         "\" has no shared experts"),
-                            "ANALYSIS_DOES_NOT_FIT");
-  }
-  if (participant == "F") {
-    return baseline != nullptr
-               ? absl::OkStatus()
-               : InvalidField(kField, "\"F\" needs spec.baseline");
-  }
-  std::int64_t expert = -1;
-  if (!absl::SimpleAtoi(participant, &expert) ||
-      absl::StrCat(expert) != participant) {
-    return InvalidField(kField, absl::StrCat(QuoteName(participant),
-                                             " is no expert number, \"S\" or "
-                                             "\"F\""));
-  }
-  if (expert < 0 || expert >= model.num_experts) {
-    return FieldError(absl::StatusCode::kOutOfRange, kField,
-                      absl::StrCat("expert ", expert, " is outside [0, ",
-                                   model.num_experts - 1, "]"),
-                      "EXPERT_OUT_OF_RANGE");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckBaseline(const ModelFacts& model,
-                           const ModelFacts& baseline) {
-  if (!baseline.is_dense || baseline.width != model.width) {
-    return FieldError(
-        absl::StatusCode::kFailedPrecondition, "spec.baseline",
-        absl::StrCat("\"", baseline.name, "\" is no dense model of width ",
-                     model.width),
-        "ANALYSIS_DOES_NOT_FIT");
-  }
-  return absl::OkStatus();
-}
-
-template <typename Spec>
-absl::Status NormaliseParticipants(const ModelFacts& model,
-                                   const ModelFacts* baseline, Spec& spec) {
-  if (baseline != nullptr) {
-    MOESCOPE_RETURN_IF_ERROR(CheckBaseline(model, *baseline));
-    const std::int64_t last = spec.layers.back();
-    if (last >= baseline->num_layers) {
-      return FieldError(absl::StatusCode::kOutOfRange, "spec.layers",
-                        absl::StrCat("baseline \"", baseline->name,
-                                     "\" has no layer ", last),
-                        "LAYER_OUT_OF_RANGE");
-    }
-  }
-  std::vector<std::string>& names = spec.participants;
-  if (names.empty()) {
-    for (std::int64_t e = 0; e < model.num_experts; ++e) {
-      names.push_back(absl::StrCat(e));
-    }
-    if (baseline != nullptr) {
-      names.emplace_back("F");
-    }
-  }
-  if (spec.include_shared) {
-    names.emplace_back("S");
-  }
-  std::set<std::int64_t> experts;
-  for (const std::string& name : names) {
-    MOESCOPE_RETURN_IF_ERROR(CheckParticipant(model, baseline, name));
-    if (std::int64_t expert = 0; absl::SimpleAtoi(name, &expert)) {
-      experts.insert(expert);
-    }
-  }
-  const auto has = [&names](absl::string_view name) {
-    return std::find(names.begin(), names.end(), name) != names.end();
-  };
-  const bool baseline_takes_part = has("F");
-  spec.include_shared = has("S");
-  names.clear();
-  for (const std::int64_t expert : experts) {
-    names.push_back(absl::StrCat(expert));
-  }
-  if (spec.include_shared) {
-    names.emplace_back("S");
-  }
-  if (baseline_takes_part) {
-    names.emplace_back("F");
-  } else {
-    // A baseline that takes no part must not make another key.
-    spec.baseline.clear();
   }
   return absl::OkStatus();
 }
@@ -381,25 +316,10 @@ absl::Status CheckClustering(double eps, std::int64_t min_samples) {
                     std::numeric_limits<std::int64_t>::max());
 }
 
-// Points are participants or their neurons: one alone has no components.
-absl::Status CheckPoints(const std::vector<std::string>& participants,
-                         std::size_t fewest) {
-  if (participants.size() < fewest) {
-    return InvalidField("spec.participants",
-                        absl::StrCat(participants.size(), " of them; at least ",
-                                     fewest, " are needed"));
-  }
-  return absl::OkStatus();
-}
-
 // `pairs` as places among `count` participants, all of them when empty.
 absl::Status NormalisePairs(std::int64_t count,
                             std::vector<std::int64_t>& pairs) {
   constexpr absl::string_view kField = "spec.pairs";
-  if (count < 2) {
-    return InvalidField("spec.participants",
-                        absl::StrCat(count, " takes part; at least 2 are needed"));
-  }
   if (pairs.empty()) {
     for (std::int64_t j = 0; j < count; ++j) {
       for (std::int64_t k = j + 1; k < count; ++k) {
@@ -497,8 +417,9 @@ struct Normaliser {
   absl::Status operator()(MatrixPcaSpec& spec) const {
     MOESCOPE_RETURN_IF_ERROR(NormaliseSelection(spec));
     MOESCOPE_RETURN_IF_ERROR(CheckClustering(spec.eps, spec.min_samples));
+    const bool chosen = !spec.participants.empty();
     MOESCOPE_RETURN_IF_ERROR(NormaliseParticipants(model, baseline, spec));
-    return CheckPoints(spec.participants, 2);
+    return internal::RequireTwoParticipants(model, spec.participants, chosen);
   }
 
   absl::Status operator()(NeuronPcaSpec& spec) const {
@@ -539,7 +460,8 @@ struct Normaliser {
     MOESCOPE_RETURN_IF_ERROR(NormaliseWords(
         "spec.projections", MatchingProjections(), MatchingProjections(),
         spec.projections));
-    MOESCOPE_RETURN_IF_ERROR(NormaliseParticipants(model, baseline, spec));
+    MOESCOPE_RETURN_IF_ERROR(
+        internal::NormaliseMatched(model, baseline, spec));
     MOESCOPE_RETURN_IF_ERROR(CheckNull(spec.null_draws, spec.null_seed));
     return NormalisePairs(static_cast<std::int64_t>(spec.participants.size()),
                           spec.pairs);
@@ -548,8 +470,8 @@ struct Normaliser {
   absl::Status operator()(ActivationStatisticsSpec& spec) const {
     MOESCOPE_RETURN_IF_ERROR(
         NormaliseLayers("spec.layers", model, model.moe_layers, spec.layers));
-    MOESCOPE_RETURN_IF_ERROR(NormaliseLayers("spec.neuron_layers", model,
-                                             spec.layers, spec.neuron_layers));
+    MOESCOPE_RETURN_IF_ERROR(
+        NormaliseNeuronLayers(model, spec.layers, spec.neuron_layers));
     MOESCOPE_RETURN_IF_ERROR(CheckThresholds(spec.thresholds));
     MOESCOPE_RETURN_IF_ERROR(CheckHistogram(spec.histogram));
     if (spec.top_tokens < 0 || spec.top_tokens > kMaxTopTokens) {

@@ -74,11 +74,21 @@ TEST(NormaliseTest, ListsAreSortedAndWithoutRepeats) {
   EXPECT_THAT(spec.fields, ElementsAre("ids", "margin"));
 }
 
-TEST(NormaliseTest, ALayerWithoutARouterIsOutOfRange) {
+TEST(NormaliseTest, ALayerBeyondTheModelIsOutOfRange) {
+  RoutingTraceSpec spec = Trace();
+  spec.layers = {4};
+  const absl::Status status = Normalised(spec);
+  EXPECT_EQ(status.code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(FieldOf(status), "spec.layers");
+  EXPECT_EQ(GetErrorDetails(status).reason, "LAYER_OUT_OF_RANGE");
+}
+
+TEST(NormaliseTest, ALayerWithoutARouterDoesNotFit) {
   RoutingTraceSpec spec = Trace();
   spec.layers = {0};
   const absl::Status status = Normalised(spec);
-  EXPECT_EQ(status.code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(GetErrorDetails(status).reason, "ANALYSIS_DOES_NOT_FIT");
   EXPECT_EQ(FieldOf(status), "spec.layers");
   EXPECT_THAT(std::string(status.message()), HasSubstr("MoE layers 1,2,3"));
 }
@@ -216,6 +226,16 @@ TEST(NormaliseTest, ThresholdsMustRise) {
   EXPECT_EQ(FieldOf(Normalised(spec)), "spec.thresholds");
 }
 
+TEST(NormaliseTest, NeuronLayersAreAmongTheLayers) {
+  ActivationStatisticsSpec spec;
+  spec.input = Trace().input;
+  spec.layers = {1, 2};
+  spec.neuron_layers = {3};
+  const absl::Status status = Normalised(spec);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(FieldOf(status), "spec.neuron_layers");
+}
+
 TEST(NormaliseTest, AHistogramIsLowHighEdges) {
   ActivationStatisticsSpec spec;
   spec.input = Trace().input;
@@ -267,6 +287,89 @@ TEST(NormaliseMatchingTest, RefusesWhatMakesNoPairsOfParticipants) {
   const absl::Status status = Normalised(beyond);
   EXPECT_EQ(status.code(), absl::StatusCode::kOutOfRange);
   EXPECT_EQ(FieldOf(status), "spec.pairs");
+}
+
+// Shared experts and a baseline of other widths than a routed expert's.
+ModelFacts Narrow() {
+  ModelFacts facts = Moe();
+  facts.has_shared_experts = true;
+  facts.expert_width = 4;
+  facts.shared_width = 8;
+  return facts;
+}
+
+ModelFacts WideDense() {
+  ModelFacts facts = Dense();
+  facts.dense_width = 16;
+  return facts;
+}
+
+TEST(NormaliseMatchingTest, LeavesOutWhatHasAnotherWidthAndItsKey) {
+  NeuronMatchingSpec spec;
+  spec.include_shared = true;
+  spec.baseline = "dense";
+  const ModelFacts dense = WideDense();
+  ASSERT_EQ(Normalised(spec, Narrow(), &dense), absl::OkStatus());
+  EXPECT_THAT(spec.participants, ElementsAre("0", "1", "2"));
+  EXPECT_FALSE(spec.include_shared);
+  EXPECT_EQ(spec.baseline, "");
+  EXPECT_THAT(spec.pairs, ElementsAre(0, 1, 0, 2, 1, 2));
+}
+
+TEST(NormaliseMatchingTest, KeepsWhatHasTheWidthOfAnExpert) {
+  NeuronMatchingSpec spec;
+  spec.include_shared = true;
+  spec.baseline = "dense";
+  ModelFacts model = Narrow();
+  model.shared_width = 4;
+  ModelFacts dense = WideDense();
+  dense.dense_width = 4;
+  ASSERT_EQ(Normalised(spec, model, &dense), absl::OkStatus());
+  EXPECT_THAT(spec.participants, ElementsAre("0", "1", "2", "S", "F"));
+  EXPECT_EQ(spec.baseline, "dense");
+}
+
+TEST(NormaliseMatchingTest, RefusesANamedParticipantOfAnotherWidth) {
+  NeuronMatchingSpec spec;
+  spec.participants = {"0", "S"};
+  const absl::Status status = Normalised(spec, Narrow());
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(FieldOf(status), "spec.participants");
+  EXPECT_EQ(status.message(),
+            "spec.participants: \"S\" has 8 neurons, a routed expert of \"moe\" "
+            "has 4");
+}
+
+TEST(NormaliseMatchingTest, RefusesPairsThatReachWhatWouldBeLeftOut) {
+  NeuronMatchingSpec spec;
+  spec.include_shared = true;
+  spec.pairs = {0, 1, 0, 3};
+  const absl::Status status = Normalised(spec, Narrow());
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(FieldOf(status), "spec.participants");
+
+  NeuronMatchingSpec short_of_it;
+  short_of_it.include_shared = true;
+  short_of_it.pairs = {0, 1};
+  EXPECT_EQ(Normalised(short_of_it, Narrow()), absl::OkStatus());
+}
+
+TEST(NormaliseTest, ASingleExpertIsTheModelsFaultUnlessItWasChosen) {
+  ModelFacts single = Moe();
+  single.num_experts = 1;
+  MatrixPcaSpec components;
+  NeuronMatchingSpec matching;
+  EXPECT_EQ(Normalised(components, single).code(),
+            absl::StatusCode::kFailedPrecondition);
+  const absl::Status status = Normalised(matching, single);
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(FieldOf(status), "spec.model");
+  EXPECT_EQ(GetErrorDetails(status).reason, "ANALYSIS_DOES_NOT_FIT");
+
+  MatrixPcaSpec chosen;
+  chosen.participants = {"1"};
+  EXPECT_EQ(Normalised(chosen).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(FieldOf(Normalised(chosen)), "spec.participants");
 }
 
 TEST(NormaliseMatchingTest, RefusesDrawsThatHaveNoDeviation) {

@@ -174,6 +174,9 @@ struct ModelFacts {
   std::int64_t num_layers = 0;
   std::int64_t num_experts = 0;
   std::int64_t width = 0;
+  std::int64_t expert_width = 0;  ///< Neurons of a routed expert,
+  std::int64_t shared_width = 0;  ///< of the shared experts' block,
+  std::int64_t dense_width = 0;   ///< of a dense layer's block; 0: none.
   std::int64_t vocab_size = 0;
   std::int64_t max_positions = 0;
   bool has_shared_experts = false;
@@ -193,7 +196,8 @@ struct SpecLimits {
 /// Errors, each naming the field as "spec.<field>": INVALID_ARGUMENT (unknown
 /// word with the allowed ones, value outside its range), OUT_OF_RANGE (layer or
 /// token id beyond the model, sequence longer than its positions),
-/// FAILED_PRECONDITION (the model is dense, has no shared experts),
+/// FAILED_PRECONDITION (the model or a named layer is dense; it has no shared
+/// experts, too few experts, or ones of a width that the analysis cannot take),
 /// RESOURCE_EXHAUSTED (more tokens than the limit).
 /// `baseline` is nullptr when the Spec names none.
 absl::Status Normalise(const ModelFacts& model, const ModelFacts* baseline,

@@ -18,7 +18,10 @@ struct NeuronMatchingSpec {
   std::vector<std::int64_t> layers;  ///< MoE layers, rising; empty: all.
   /// Among MatchingProjections(); empty: all.
   std::vector<std::string> projections;
-  std::vector<std::string> participants;  ///< As in ExpertSimilaritySpec.
+  /// As in ExpertSimilaritySpec, but S and F take part only where they have as
+  /// many neurons as a routed expert; named here without having them, they are
+  /// refused.
+  std::vector<std::string> participants;
   bool include_shared = false;
   std::string baseline;
   /// Two places among the participants for each pair, one pair after the other;
