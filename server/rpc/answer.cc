@@ -14,8 +14,10 @@ void AnnounceAnswer(const std::vector<const ResultStream*>& parts, Call& call) {
     }
   }
   call.AddInitialMetadata("moescope-cache", cached ? "hit" : "miss");
-  // Before the first chunk: who waits for it can already cancel the job.
-  call.SendInitialMetadata();
+  if (!cached) {
+    // Before the first chunk: who waits for it can already cancel the job.
+    call.SendInitialMetadata();
+  }
 }
 
 absl::StatusOr<std::optional<spec::Chunk>> NextChunk(ResultStream& stream,
