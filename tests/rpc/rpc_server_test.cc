@@ -173,7 +173,14 @@ class RpcServerTest : public testing::Test {
     const grpc::Status status =
         analysis_->SubmitAnalysis(&context, request, &response);
     EXPECT_TRUE(status.ok()) << status.error_message();
-    return response.job().id();
+    const std::string id = response.job().id();
+    // Until it runs, jobs of a direct call would go first.
+    const absl::Time bound = absl::Now() + absl::Seconds(30);
+    while (StateOf(id) != v1::JOB_STATE_RUNNING && absl::Now() < bound) {
+      absl::SleepFor(absl::Milliseconds(2));
+    }
+    EXPECT_EQ(StateOf(id), v1::JOB_STATE_RUNNING);
+    return id;
   }
 
   void CancelJob(const std::string& id) {
