@@ -29,10 +29,11 @@ constexpr std::int64_t kChunkElements = std::int64_t{1} << 21;
 // Elements of all participants that stay in the second-level cache (512 KiB of
 // bf16) while everything asked for is computed from them.
 constexpr std::int64_t kBlockElements = std::int64_t{1} << 18;
-// Rows that a kernel adds to the columns' sums together. Blocks of whole strips
-// give the same sums wherever they end, which depends on the number of
-// participants.
-constexpr std::int64_t kStripRows = 8;
+// Rows whose columns are summed in fp32, at most; whole strips of the kernels.
+// Counted from the first row and never cut by a larger block, so that the sums do
+// not depend on the number of participants. Nearly equal experts differ by so
+// little that more roundings would show.
+constexpr std::int64_t kSumRows = 32;
 // Elements of all participants between two additions in fp64, within the
 // limits that keep rounding small and the reduction of sums cheap.
 constexpr std::int64_t kGramElements = std::int64_t{1} << 16;
@@ -43,31 +44,30 @@ constexpr std::int64_t kWaveBytes = std::int64_t{64} << 20;
 constexpr std::int64_t kMinWave = 8;
 constexpr std::int64_t kMaxWave = 32;
 
-// Rows whose columns are summed in fp32.
 constexpr std::int64_t kMaxChunkRows = 2048;
 
 // Partial sums of one chunk of rows. Grams are padded to whole tiles; the
 // standardised one is of the differences of participants 1, 2, … from the first.
-template <class ColumnSum>
 struct Sums {
-  std::vector<double> gram;                // [P, P]
-  std::vector<double> standardised_gram;   // [Q, Q], Q = N - 1 padded
-  std::vector<ColumnSum> column_sums;      // [N, C]
-  std::vector<ColumnSum> column_squares;   // [N, C]
+  std::vector<double> gram;               // [P, P]
+  std::vector<double> standardised_gram;  // [Q, Q], Q = N - 1 padded
+  std::vector<double> column_sums;        // [N, C]
+  std::vector<double> column_squares;     // [N, C]
 };
-using Partial = Sums<float>;
 
-// Runs of all participants, rows of a stride.
 struct Buffers {
+  // Runs of all participants, rows of a stride.
   std::vector<float> widened;
   std::vector<float> standardised;
   std::vector<float> scratch;
+  // Sums over fewer than kSumRows rows, not yet in those of the chunk. [N, C]
+  std::vector<float> column_sums;
+  std::vector<float> column_squares;
 };
 
-template <class T>
-void AddTo(std::vector<double>& total, const std::vector<T>& part) {
+void AddTo(std::vector<double>& total, const std::vector<double>& part) {
   for (std::size_t i = 0; i < part.size(); ++i) {
-    total[i] += static_cast<double>(part[i]);
+    total[i] += part[i];
   }
 }
 
@@ -159,10 +159,16 @@ class GramRun {
     row_squares_ = rows_and_means && !columns_and_means;
     column_squares_ = columns_and_means && !rows_and_means;
     const std::int64_t row_elements = std::max<std::int64_t>(1, n_ * cols_);
-    chunk_rows_ = std::clamp<std::int64_t>(kChunkElements / row_elements, 1,
-                                           kMaxChunkRows);
-    block_rows_ = std::max<std::int64_t>(1, kBlockElements / row_elements);
-    if (block_rows_ > kStripRows) block_rows_ -= block_rows_ % kStripRows;
+    chunk_rows_ = RoundUp(std::clamp<std::int64_t>(
+                              kChunkElements / row_elements, 1, kMaxChunkRows),
+                          kSumRows);
+    // Fewer rows than are summed divide them, more are a multiple.
+    const std::int64_t fitting = kBlockElements / row_elements;
+    block_rows_ = 1;
+    while (block_rows_ < kSumRows && 2 * block_rows_ <= fitting) {
+      block_rows_ *= 2;
+    }
+    block_rows_ = std::max(block_rows_, fitting / kSumRows * kSumRows);
     block_cols_ = cols_;
     if (row_elements > kBlockElements) {
       block_cols_ = std::max<std::int64_t>(
@@ -175,7 +181,7 @@ class GramRun {
     Prepare();
     const std::int64_t chunks = (rows_ + chunk_rows_ - 1) / chunk_rows_;
     const std::int64_t wave = WaveSize();
-    std::vector<Partial> partials(
+    std::vector<Sums> partials(
         static_cast<std::size_t>(std::min(wave, chunks)));
     for (std::int64_t first = 0; first < chunks; first += wave) {
       const std::int64_t count = std::min(wave, chunks - first);
@@ -196,8 +202,7 @@ class GramRun {
   }
 
  private:
-  template <class ColumnSum>
-  void Resize(Sums<ColumnSum>& sums) const {
+  void Resize(Sums& sums) const {
     const auto square = [](bool wanted, std::int64_t side) {
       return wanted ? static_cast<std::size_t>(side * side) : 0;
     };
@@ -206,9 +211,9 @@ class GramRun {
     sums.standardised_gram.assign(
         square(options_.standardised_gram, differences_), 0.0);
     sums.column_sums.assign(options_.mean_row || row_squares_ ? columns : 0,
-                            ColumnSum{0});
+                            0.0);
     sums.column_squares.assign(
-        options_.column_norms || column_squares_ ? columns : 0, ColumnSum{0});
+        options_.column_norms || column_squares_ ? columns : 0, 0.0);
   }
 
   void Prepare() {
@@ -231,7 +236,7 @@ class GramRun {
                       kMinWave, kMaxWave);
   }
 
-  void RunChunk(std::int64_t chunk, Partial& partial) {
+  void RunChunk(std::int64_t chunk, Sums& partial) {
     Resize(partial);
     const std::int64_t begin = chunk * chunk_rows_;
     const std::int64_t end = std::min(rows_, begin + chunk_rows_);
@@ -241,6 +246,8 @@ class GramRun {
     buffers.widened.resize(static_cast<std::size_t>(n_ * stride_));
     buffers.standardised = buffers.widened;
     buffers.scratch.resize(static_cast<std::size_t>(n_ * 2 * kRunPadding));
+    buffers.column_sums.resize(partial.column_sums.size());
+    buffers.column_squares.resize(partial.column_squares.size());
     BlocksReader reader(views_);
     for (std::int64_t row = begin; row < end; row += block_rows_) {
       const std::int64_t rows = std::min(block_rows_, end - row);
@@ -249,17 +256,14 @@ class GramRun {
         const std::vector<MatrixView>& blocks =
             reader.Read({row, rows, col, cols});
         AddGrams(blocks, buffers, partial);
-        if (!AddBothSides(blocks, row, col, partial)) {
-          AddRows(blocks, row);
-          AddColumns(blocks, col, partial);
-        }
+        AddSides(blocks, row, col, buffers, partial);
       }
     }
   }
 
   // The block as long runs: all of it where rows follow each other in memory.
   void AddGrams(const std::vector<MatrixView>& blocks,
-                Buffers& buffers, Partial& partial) const {
+                Buffers& buffers, Sums& partial) const {
     if (!options_.gram && !options_.standardised_gram) {
       return;
     }
@@ -281,7 +285,7 @@ class GramRun {
   }
 
   void AddRun(const std::vector<const void*>& starts, std::int64_t count,
-              Buffers& buffers, Partial& partial) const {
+              Buffers& buffers, Sums& partial) const {
     if (options_.gram && native_) {
       internal::AddGramBlockNativeBFloat16(
           starts, count, !options_.standardised_gram, partial.gram.data());
@@ -306,7 +310,7 @@ class GramRun {
 
   void AddStandardised(const std::vector<const void*>& starts,
                        std::int64_t count, Buffers& buffers,
-                       Partial& partial) const {
+                       Sums& partial) const {
     std::vector<const void*> sources(starts.begin(), starts.begin() + n_);
     for (std::int64_t n = 0; mixed_ && n < n_; ++n) {
       sources[static_cast<std::size_t>(n)] =
@@ -323,11 +327,44 @@ class GramRun {
                            partial.standardised_gram.data());
   }
 
+  // Norms and means, by as many rows as are summed in fp32.
+  void AddSides(const std::vector<MatrixView>& blocks, std::int64_t row,
+                std::int64_t col, Buffers& buffers, Sums& partial) {
+    const std::int64_t end = row + blocks[0].rows;
+    const std::int64_t cols = blocks[0].cols;
+    for (std::int64_t first = row; first < end; first += kSumRows) {
+      const std::int64_t last = std::min(end, first + kSumRows);
+      std::vector<MatrixView> parts = blocks;
+      for (MatrixView& part : parts) {
+        part.data = Address(part, first - row, 0);
+        part.rows = last - first;
+      }
+      if (!AddBothSides(parts, first, col, buffers)) {
+        AddRows(parts, first);
+        AddColumns(parts, col, buffers);
+      }
+      if (last % kSumRows == 0 || last == rows_) {
+        MoveColumns(col, cols, buffers.column_sums, partial.column_sums);
+        MoveColumns(col, cols, buffers.column_squares, partial.column_squares);
+      }
+    }
+  }
+
+  // Adds columns [col, col + cols) of every participant to `total` and clears
+  // them; nothing where they were not asked for.
+  void MoveColumns(std::int64_t col, std::int64_t cols, std::vector<float>& part,
+                   std::vector<double>& total) const {
+    for (std::int64_t n = 0; n < n_ && !part.empty(); ++n) {
+      internal::MoveSums(part.data() + n * cols_ + col, cols,
+                         total.data() + n * cols_ + col);
+    }
+  }
+
   // Squares of one side and sums of the other, each element looked at once;
   // false when more is wanted. What alone is wanted is computed in this way,
   // too, so that it has the same bits.
   bool AddBothSides(const std::vector<MatrixView>& blocks, std::int64_t row,
-                    std::int64_t col, Partial& partial) {
+                    std::int64_t col, Buffers& buffers) {
     if (!row_squares_ && !column_squares_) {
       return false;
     }
@@ -339,13 +376,13 @@ class GramRun {
         const auto add = native_
                              ? internal::AddRowSquaresAndColumnSumsNativeBFloat16
                              : internal::AddRowSquaresAndColumnSums;
-        add(block, partial.column_sums.data() + at,
+        add(block, buffers.column_sums.data() + at,
             result_.row_norms.data() + row_at);
       } else {
         const auto add = native_
                              ? internal::AddRowSumsAndColumnSquaresNativeBFloat16
                              : internal::AddRowSumsAndColumnSquares;
-        add(block, partial.column_squares.data() + at,
+        add(block, buffers.column_squares.data() + at,
             result_.mean_column.data() + row_at);
       }
     }
@@ -376,7 +413,7 @@ class GramRun {
   }
 
   void AddColumns(const std::vector<MatrixView>& blocks, std::int64_t col,
-                  Partial& partial) const {
+                  Buffers& buffers) const {
     if (!options_.column_norms && !options_.mean_row) {
       return;
     }
@@ -384,12 +421,12 @@ class GramRun {
       const std::int64_t at = n * cols_ + col;
       internal::AddColumns(
           blocks[static_cast<std::size_t>(n)],
-          options_.mean_row ? partial.column_sums.data() + at : nullptr,
-          options_.column_norms ? partial.column_squares.data() + at : nullptr);
+          options_.mean_row ? buffers.column_sums.data() + at : nullptr,
+          options_.column_norms ? buffers.column_squares.data() + at : nullptr);
     }
   }
 
-  void Merge(const Partial& partial) {
+  void Merge(const Sums& partial) {
     AddTo(total_.gram, partial.gram);
     AddTo(total_.standardised_gram, partial.standardised_gram);
     AddTo(total_.column_sums, partial.column_sums);
@@ -502,20 +539,6 @@ class GramRun {
            !std::isfinite(result_.standardised_gram[0]);
   }
 
-  static std::int64_t CountNonfinite(const MatrixView& view) {
-    constexpr std::int64_t kRows = 64;
-    std::vector<float> rows(
-        static_cast<std::size_t>(std::min(kRows, view.rows) * view.cols));
-    std::int64_t count = 0;
-    for (std::int64_t r = 0; r < view.rows; r += kRows) {
-      const std::int64_t read = std::min(kRows, view.rows - r);
-      WidenRows(view, r, read, rows.data());
-      count += std::count_if(rows.begin(), rows.begin() + read * view.cols,
-                             [](float x) { return !std::isfinite(x); });
-    }
-    return count;
-  }
-
   const absl::Span<const MatrixView> views_;
   const GramOptions options_;
   const std::int64_t n_;
@@ -534,7 +557,7 @@ class GramRun {
   bool row_squares_ = false;     // with sums of columns
   bool column_squares_ = false;  // with sums of rows
   ElementType standardised_type_ = ElementType::kFloat32;
-  Sums<double> total_;
+  Sums total_;
   GramResult result_;
 };
 

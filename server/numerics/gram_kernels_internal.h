@@ -60,6 +60,9 @@ SumAndSquares SumRow(const void* data, ElementType type, std::int64_t count);
 /// cols); either may be null.
 void AddColumns(const MatrixView& block, float* sums, float* squares);
 
+/// Adds `count` sums of fp32 to those of fp64 and clears them.
+void MoveSums(float* part, std::int64_t count, double* total);
+
 /// Both sides at once: adds to rows[0 … rows) and to columns[0 … cols). Those of
 /// bf16 by the processor's own product: only where UseNativeBFloat16().
 void AddRowSquaresAndColumnSums(const MatrixView& block, float* columns,

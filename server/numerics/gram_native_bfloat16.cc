@@ -117,8 +117,9 @@ MOESCOPE_BF16_TARGET inline double Sum(__m512 v) {
   return static_cast<double>(lanes[0]);
 }
 
-// Elements whose sum is kept in fp32.
-constexpr std::int64_t kSegment = 2048;
+// Elements of a row whose sum is kept in fp32, as many sums as a vector has
+// lanes.
+constexpr std::int64_t kSegment = 1024;
 
 // The columns of two rows in pairs: a0 b0 a1 b1 a2 b2 a3 b3 of every 128 bits, and
 // a4 b4 … a7 b7.

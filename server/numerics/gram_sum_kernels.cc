@@ -15,8 +15,9 @@ namespace hn = hwy::HWY_NAMESPACE;
 using internal::kRunPadding;
 using internal::SumAndSquares;
 
-// Elements whose sum is kept in fp32.
-constexpr std::int64_t kSegment = 2048;
+// Elements of a row whose sum is kept in fp32, as many sums as a vector has
+// lanes.
+constexpr std::int64_t kSegment = 1024;
 constexpr std::int64_t kColumnRows = 16;
 
 HWY_INLINE double Sum(FloatVector v) {
@@ -213,6 +214,22 @@ void AddColumns(const MatrixView& block, float* sums, float* squares) {
   }
 }
 
+void MoveSums(float* part, std::int64_t count, double* total) {
+  const hn::ScalableTag<double> wide;
+  const hn::Rebind<float, decltype(wide)> narrow;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(wide));
+  std::int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    const auto sum = hn::PromoteTo(wide, hn::LoadU(narrow, part + i));
+    hn::StoreU(hn::Add(hn::LoadU(wide, total + i), sum), wide, total + i);
+    hn::StoreU(hn::Zero(narrow), narrow, part + i);
+  }
+  for (; i < count; ++i) {
+    total[i] += static_cast<double>(part[i]);
+    part[i] = 0;
+  }
+}
+
 }  // namespace moescope::numerics::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -223,6 +240,7 @@ HWY_EXPORT(AddRowSquaresAndColumnSums);
 HWY_EXPORT(AddRowSumsAndColumnSquares);
 HWY_EXPORT(SumRow);
 HWY_EXPORT(AddColumns);
+HWY_EXPORT(MoveSums);
 }  // namespace
 
 namespace internal {
@@ -244,6 +262,10 @@ SumAndSquares SumRow(const void* data, ElementType type, std::int64_t count) {
 
 void AddColumns(const MatrixView& block, float* sums, float* squares) {
   HWY_DYNAMIC_DISPATCH(AddColumns)(block, sums, squares);
+}
+
+void MoveSums(float* part, std::int64_t count, double* total) {
+  HWY_DYNAMIC_DISPATCH(MoveSums)(part, count, total);
 }
 
 }  // namespace internal

@@ -348,18 +348,6 @@ class NeuronPca {
     return absl::OkStatus();
   }
 
-  static std::int64_t CountNonfinite(const MatrixView& view) {
-    std::vector<float> rows(At(std::min(kRowGroup, view.rows) * view.cols));
-    std::int64_t count = 0;
-    for (std::int64_t r = 0; r < view.rows; r += kRowGroup) {
-      const std::int64_t read = std::min(kRowGroup, view.rows - r);
-      WidenRows(view, r, read, rows.data());
-      count += std::count_if(rows.begin(), rows.begin() + read * view.cols,
-                             [](float x) { return !std::isfinite(x); });
-    }
-    return count;
-  }
-
   std::vector<MatrixView> matrices_;  // neurons are rows
   std::int64_t depth_ = 0;
   bool shifted_ = false;

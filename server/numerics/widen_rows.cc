@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <limits>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -336,6 +338,20 @@ MatrixView BlockReader::Read(const MatrixView& view, const MatrixBlock& block) {
   dense.data = memory_.data();
   dense.row_stride = block.cols;
   return dense;
+}
+
+std::int64_t CountNonfinite(const MatrixView& view) {
+  constexpr std::int64_t kRows = 64;
+  std::vector<float> rows(
+      static_cast<std::size_t>(std::min(kRows, view.rows) * view.cols));
+  std::int64_t count = 0;
+  for (std::int64_t r = 0; r < view.rows; r += kRows) {
+    const std::int64_t read = std::min(kRows, view.rows - r);
+    WidenRows(view, r, read, rows.data());
+    count += std::count_if(rows.begin(), rows.begin() + read * view.cols,
+                           [](float x) { return !std::isfinite(x); });
+  }
+  return count;
 }
 
 }  // namespace moescope::numerics

@@ -58,7 +58,8 @@ struct GramResult {
 /// exchanged in most of them; the others block by block through BlockReader.
 ///
 /// Precision: elements widened to fp32; products summed in fp32 within blocks
-/// of at most 4096 elements, in fp64 across. Under "avx512_bf16", when all
+/// of at most 4096 elements, norms and means within 32 rows of a column and 1024
+/// elements of a row, in fp64 across. Under "avx512_bf16", when all
 /// participants are bf16, the products are the processor's: subnormal numbers
 /// count as 0 and each sum is rounded to nearest. Sums of products above
 /// 3.4e38 within a block overflow to infinity.

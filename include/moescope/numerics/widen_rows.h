@@ -46,6 +46,9 @@ constexpr ElementType DenseType(ElementType type) {
   return IsQuantised(type) ? ElementType::kFloat32 : type;
 }
 
+/// Elements that are NaN or infinite.
+std::int64_t CountNonfinite(const MatrixView& view);
+
 /// Hands out blocks of any view as dense matrices: in place where the view is
 /// dense, else copied into memory of its own, plain elements in their own type
 /// and quantised ones widened. One reader serves block after block, so that no
