@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -25,6 +26,8 @@ absl::StatusOr<std::vector<double>> AddRegression(
   chunk.arrays.push_back(spec::MakeCount(prefix + "pairs", pairs));
   chunk.arrays.push_back(spec::MakeScalar(
       prefix + "chance_r2", 1.0 / static_cast<double>(pairs - 1)));
+  chunk.arrays.push_back(
+      spec::MakeCount(prefix + "router_nonfinite", maps.router_nonfinite));
   std::vector<double> squares;
   for (std::size_t p = 0; p < projections.size(); ++p) {
     const std::vector<double>& map = maps.averages[p];
@@ -56,6 +59,9 @@ absl::StatusOr<std::vector<double>> AddRegression(
     }
     chunk.arrays.push_back(
         spec::MakeCount(name + "mantel_relabelings", mantel.relabelings));
+    chunk.arrays.push_back(
+        spec::MakeArray(name + "nonfinite", {maps.experts},
+                        absl::MakeConstSpan(maps.nonfinite[p])));
     squares.push_back(r2);
   }
   return squares;
@@ -95,18 +101,24 @@ std::string RegressionMeans::Encode() const {
 void RegressionMeans::AddArrays(const std::string& prefix,
                                 const std::vector<std::string>& projections,
                                 spec::Chunk& chunk) const {
-  const double count = static_cast<double>(layers());
   for (std::size_t p = 0; p < projections_; ++p) {
     double rounded = 0;
     double exact = 0;
+    std::int64_t count = 0;
     for (std::size_t i = p; i < values_.size(); i += projections_) {
-      rounded += numerics::RoundDecimals(values_[i], kPublishedDecimals);
-      exact += values_[i];
+      if (std::isfinite(values_[i])) {
+        rounded += numerics::RoundDecimals(values_[i], kPublishedDecimals);
+        exact += values_[i];
+        ++count;
+      }
     }
+    // Over no layer: 0/0, not a number.
+    const auto divisor = static_cast<double>(count);
     const std::string name = absl::StrCat(prefix, projections[p], ".");
     chunk.arrays.push_back(
-        spec::MakeScalar(name + "mean_r2_rounded", rounded / count));
-    chunk.arrays.push_back(spec::MakeScalar(name + "mean_r2", exact / count));
+        spec::MakeScalar(name + "mean_r2_rounded", rounded / divisor));
+    chunk.arrays.push_back(spec::MakeScalar(name + "mean_r2", exact / divisor));
+    chunk.arrays.push_back(spec::MakeCount(name + "mean_r2_layers", count));
   }
 }
 

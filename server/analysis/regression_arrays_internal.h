@@ -20,6 +20,10 @@ struct RegressionMaps {
   std::vector<double> router;
   /// Of the projections in the order of their names.
   std::vector<std::vector<double>> averages;
+  /// Elements that are NaN or infinite: of the router, and of every expert's
+  /// projections. [projections, E]
+  std::int64_t router_nonfinite = 0;
+  std::vector<std::vector<std::int64_t>> nonfinite;
 };
 
 /// `<prefix>pairs`, `chance_r2`, `<projection>.slope` …; returns r² of each
@@ -44,7 +48,8 @@ class RegressionMeans {
   /// are there already are left alone.
   void Add(std::int64_t index, const std::vector<double>& r2);
   std::string Encode() const;
-  /// `<prefix><projection>.mean_r2_rounded` and `.mean_r2`.
+  /// `<prefix><projection>.mean_r2_rounded` and `.mean_r2` of the layers whose r²
+  /// is a number, and `.mean_r2_layers`, how many they are.
   void AddArrays(const std::string& prefix,
                  const std::vector<std::string>& projections,
                  spec::Chunk& chunk) const;

@@ -13,6 +13,7 @@
 #include "server/analysis/regression_arrays_internal.h"
 
 #include "moescope/base/status_macros.h"
+#include "moescope/numerics/widen_rows.h"
 
 namespace moescope::analysis {
 namespace {
@@ -44,7 +45,11 @@ absl::StatusOr<internal::RegressionMaps> ReadMaps(
         std::vector<double> cosines,
         internal::AddAverageSimilarity(reading, "", unused));
     maps.averages.push_back(std::move(cosines));
+    maps.nonfinite.push_back(reading.nonfinite);
   }
+  MOESCOPE_ASSIGN_OR_RETURN(const numerics::MatrixView router,
+                            inputs.checkpoint->Router(layer));
+  maps.router_nonfinite = numerics::CountNonfinite(router);
   MOESCOPE_ASSIGN_OR_RETURN(
       maps.router,
       internal::AddRouterSimilarity(*inputs.checkpoint, layer, "", unused));
@@ -52,7 +57,13 @@ absl::StatusOr<internal::RegressionMaps> ReadMaps(
 }
 
 std::vector<spec::ArrayDeclaration> Declarations() {
-  std::vector<spec::ArrayDeclaration> arrays;
+  std::vector<spec::ArrayDeclaration> arrays = {
+      {"layer.{layer}.{projection}.nonfinite",
+       spec::DType::kInt64,
+       {"E"},
+       "1",
+       "Weights that are NaN or infinite, by expert; then reals of the "
+       "projection are NaN."}};
   const auto add = [&](const std::string& pattern, spec::DType dtype,
                        const char* meaning) {
     arrays.push_back({pattern, dtype, {}, "1", meaning});
@@ -61,6 +72,9 @@ std::vector<spec::ArrayDeclaration> Declarations() {
   add("layer.{layer}.pairs", spec::DType::kInt64, "Pairs of routed experts.");
   add("layer.{layer}.chance_r2", real,
       "1/(pairs - 1): expected r2 of unrelated maps.");
+  add("layer.{layer}.router_nonfinite", spec::DType::kInt64,
+      "Weights of the router that are NaN or infinite; then reals of the layer "
+      "are NaN.");
   const std::string prefix = "layer.{layer}.{projection}.";
   add(prefix + "slope", real, "Slope of neuron_average over router cosine.");
   add(prefix + "intercept", real, "Its intercept.");
@@ -80,8 +94,10 @@ std::vector<spec::ArrayDeclaration> Declarations() {
   add(prefix + "mantel_relabelings", spec::DType::kInt64,
       "Relabelings looked at.");
   add("{projection}.mean_r2_rounded", real,
-      "Mean of r2_rounded over the layers, as the published tables.");
-  add("{projection}.mean_r2", real, "Mean of r2 over the layers.");
+      "Mean of r2_rounded over mean_r2_layers, as the published tables.");
+  add("{projection}.mean_r2", real, "Mean of r2 over mean_r2_layers.");
+  add("{projection}.mean_r2_layers", spec::DType::kInt64,
+      "Layers whose r2 is a number, of which the means are taken.");
   return arrays;
 }
 

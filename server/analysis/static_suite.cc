@@ -22,6 +22,7 @@
 #include "moescope/analysis/neuron_weight_statistics.h"
 #include "moescope/analysis/router_regression.h"
 #include "moescope/base/status_macros.h"
+#include "moescope/numerics/widen_rows.h"
 
 namespace moescope::analysis {
 namespace {
@@ -71,10 +72,14 @@ class Suite {
       MOESCOPE_RETURN_IF_ERROR(context_.Check());
       MOESCOPE_ASSIGN_OR_RETURN(const model::Projection projection,
                                 internal::ParseProjection(name));
-      MOESCOPE_ASSIGN_OR_RETURN(std::vector<double> averages,
+      MOESCOPE_ASSIGN_OR_RETURN(RoutedPart part,
                                 RunProjection(participants, layer, projection));
-      maps.averages.push_back(std::move(averages));
+      maps.averages.push_back(std::move(part.averages));
+      maps.nonfinite.push_back(std::move(part.nonfinite));
     }
+    MOESCOPE_ASSIGN_OR_RETURN(const numerics::MatrixView router,
+                              inputs_.checkpoint->Router(layer));
+    maps.router_nonfinite = numerics::CountNonfinite(router);
     spec::Chunk chunk;
     MOESCOPE_ASSIGN_OR_RETURN(
         maps.router,
@@ -92,8 +97,14 @@ class Suite {
   }
 
  private:
-  // Emits a chunk; returns the cosines of the routed experts' mean neurons.
-  absl::StatusOr<std::vector<double>> RunProjection(
+  // What the regression takes from a projection of the routed experts.
+  struct RoutedPart {
+    std::vector<double> averages;         // [E, E]
+    std::vector<std::int64_t> nonfinite;  // [E]
+  };
+
+  // Emits a chunk.
+  absl::StatusOr<RoutedPart> RunProjection(
       const std::vector<internal::Participant>& participants,
       std::int64_t layer, model::Projection projection) {
     internal::ReadingWants wants;
@@ -119,8 +130,10 @@ class Suite {
                                       kComponents + prefix, chunk));
     MOESCOPE_RETURN_IF_ERROR(emitter_.Emit(std::move(chunk)));
     // Routed experts come first, all of them.
-    return Corner(averages, reading.participants.size(),
-                  static_cast<std::size_t>(experts_));
+    return RoutedPart{
+        Corner(averages, reading.participants.size(),
+               static_cast<std::size_t>(experts_)),
+        {reading.nonfinite.begin(), reading.nonfinite.begin() + experts_}};
   }
 
   const spec::StaticSuiteSpec& spec_;

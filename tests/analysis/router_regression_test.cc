@@ -143,6 +143,45 @@ TEST(RouterRegressionTest, ReproducesTheMeansOfThePaper) {
   EXPECT_EQ(means, published);
 }
 
+TEST(RouterRegressionTest, TakesMeansOverLayersThatHaveANumber) {
+  internal::RegressionMeans means = *internal::RegressionMeans::Create(1, "");
+  means.Add(0, {0.25});
+  means.Add(1, {std::nan("")});
+  means.Add(2, {0.75});
+  spec::Chunk chunk;
+
+  means.AddArrays("", {"gate_proj"}, chunk);
+
+  ASSERT_EQ(chunk.arrays.size(), 3U);
+  EXPECT_EQ(spec::ToDoubles(chunk.arrays[0])[0], 0.5);
+  EXPECT_EQ(spec::ToDoubles(chunk.arrays[1])[0], 0.5);
+  EXPECT_EQ(chunk.arrays[2].name, "gate_proj.mean_r2_layers");
+  EXPECT_EQ(spec::ToDoubles(chunk.arrays[2])[0], 2);
+}
+
+TEST(RouterRegressionTest, TellsWhoseWeightsAreNoNumbers) {
+  const double nan = std::nan("");
+  internal::RegressionMaps maps;
+  maps.experts = 3;
+  maps.router = {1, 0.1, 0.2, 0.1, 1, 0.4, 0.2, 0.4, 1};
+  maps.averages = {{1, nan, 0.2, nan, nan, nan, 0.2, nan, 1}};
+  maps.nonfinite = {{0, 2, 0}};
+  maps.router_nonfinite = 0;
+  ThreadPool pool(1);
+  Log log;
+  log.chunks.emplace_back();
+
+  const auto r2 = internal::AddRegression(maps, {"up_proj"}, {10, 0}, "layer.4.",
+                                          pool, RunContext(), log.chunks[0]);
+
+  ASSERT_TRUE(r2.ok()) << r2.status();
+  EXPECT_TRUE(std::isnan((*r2)[0]));
+  auto arrays = Join(log);
+  EXPECT_THAT(spec::ToDoubles(arrays.at("layer.4.up_proj.nonfinite")),
+              testing::ElementsAre(0, 2, 0));
+  EXPECT_EQ(spec::ToDoubles(arrays.at("layer.4.router_nonfinite"))[0], 0);
+}
+
 TEST(RouterRegressionTest, ResumesWithItsStateAndWithout) {
   spec::RouterRegressionSpec asked = Ask("tiny-mixtral");
   asked.layers = {0, 3, 5};

@@ -14,7 +14,7 @@ namespace moescope::spec {
 /// Whether experts with similar router rows have similar weights.
 struct RouterRegressionSpec {
   static constexpr absl::string_view kName = "router_regression";
-  static constexpr int kVersion = 1;
+  static constexpr int kVersion = 2;
 
   std::string model;
   std::vector<std::int64_t> layers;      ///< MoE layers, rising; empty: all.
@@ -100,7 +100,7 @@ struct NeuronPcaSpec {
 /// of all experts from one reading of the weights.
 struct StaticSuiteSpec {
   static constexpr absl::string_view kName = "static_suite";
-  static constexpr int kVersion = 1;
+  static constexpr int kVersion = 2;
 
   std::string model;
   std::vector<std::int64_t> layers;       ///< MoE layers, rising; empty: all.
