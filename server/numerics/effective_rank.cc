@@ -14,6 +14,7 @@
 
 #include "moescope/base/status_macros.h"
 #include "moescope/numerics/widen_rows.h"
+#include "server/numerics/range_scale_internal.h"
 
 namespace moescope::numerics {
 namespace {
@@ -80,15 +81,27 @@ absl::StatusOr<Spectrum> ComputeUnguarded(const MatrixView& matrix,
                                           const RunContext& context) {
   const c10::NoGradGuard no_grad;
   MOESCOPE_RETURN_IF_ERROR(context.Check());
-  const at::Tensor x = ShortSideFirst(matrix);
-  MOESCOPE_ASSIGN_OR_RETURN(const at::Tensor gram, ShortGram(x, pool, context));
+  at::Tensor x = ShortSideFirst(matrix);
+  MOESCOPE_ASSIGN_OR_RETURN(at::Tensor gram, ShortGram(x, pool, context));
+  int exponent = 0;
+  if (!internal::InRange(gram.diagonal().sum().item<double>(), x.numel())) {
+    float* const values = x.data_ptr<float>();
+    const auto count = static_cast<std::size_t>(x.numel());
+    exponent = internal::RangeExponent({values, count});
+    std::transform(values, values + count, values,
+                   [exponent](float v) { return std::ldexp(v, -exponent); });
+    MOESCOPE_ASSIGN_OR_RETURN(gram, ShortGram(x, pool, context));
+  }
   if (!std::isfinite(gram.sum().item<double>())) {
     constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
     return Spectrum{kNan, kNan};
   }
   MOESCOPE_RETURN_IF_ERROR(context.Check());
   const at::Tensor energies = at::linalg_eigvalsh(gram).contiguous();
-  return SpectrumFromEnergies(energies.data_ptr<double>(), energies.numel());
+  Spectrum spectrum =
+      SpectrumFromEnergies(energies.data_ptr<double>(), energies.numel());
+  spectrum.frobenius = std::ldexp(spectrum.frobenius, exponent);
+  return spectrum;
 }
 
 }  // namespace

@@ -582,7 +582,7 @@ absl::Status CheckViews(absl::Span<const MatrixView> participants) {
 
 }  // namespace
 
-absl::StatusOr<GramResult> ComputeGram(
+absl::StatusOr<GramResult> internal::ComputePlainGram(
     absl::Span<const MatrixView> participants, const GramOptions& options,
     ThreadPool& pool, const RunContext& context) {
   MOESCOPE_RETURN_IF_ERROR(CheckViews(participants));

@@ -2,8 +2,10 @@
 
 #include <cstdint>
 
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 
+#include "moescope/numerics/gram.h"
 #include "moescope/numerics/matrix_view.h"
 
 // The inner loops of ComputeGram, one core each, dispatched at run time. They
@@ -19,6 +21,11 @@ inline constexpr std::int64_t kRunPadding = 16;
 constexpr std::int64_t RoundUp(std::int64_t value, std::int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
+
+/// ComputeGram but for squares beyond the range of fp32.
+absl::StatusOr<GramResult> ComputePlainGram(
+    absl::Span<const MatrixView> participants, const GramOptions& options,
+    ThreadPool& pool, const RunContext& context);
 
 /// Widens `count` elements at `data` to fp32 and pads with zeros.
 void WidenRun(const void* data, ElementType type, std::int64_t count,

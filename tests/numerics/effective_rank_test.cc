@@ -122,5 +122,24 @@ TEST(GemmProbeTest, FindsAPositiveRate) {
   EXPECT_GT(*MeasureGemmGflops(absl::ZeroDuration()), 0);
 }
 
+// Two equal singular values of 5 · 2^±100: their squares leave the range of fp32.
+TEST(EffectiveRankTest, DoesNotDependOnTheScaleOfTheWeights) {
+  ThreadPool pool(1);
+  const auto spectrum = [&pool](int exponent) {
+    const std::vector<float> values = {
+        std::ldexp(3.0F, exponent), std::ldexp(4.0F, exponent),
+        std::ldexp(-4.0F, exponent), std::ldexp(3.0F, exponent)};
+    const MatrixView view = {values.data(), ElementType::kFloat32, 2, 2, 2};
+    return *ComputeSpectrum(view, pool, RunContext());
+  };
+
+  EXPECT_NEAR(spectrum(100).effective_rank, 2, 1e-12);
+  EXPECT_NEAR(spectrum(-100).effective_rank, 2, 1e-12);
+  EXPECT_DOUBLE_EQ(spectrum(100).frobenius,
+                   std::ldexp(std::sqrt(50.0), 100));
+  EXPECT_DOUBLE_EQ(spectrum(-100).frobenius,
+                   std::ldexp(std::sqrt(50.0), -100));
+}
+
 }  // namespace
 }  // namespace moescope::numerics

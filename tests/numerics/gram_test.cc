@@ -278,6 +278,33 @@ TEST_P(GramTest, SumsLongColumnsOfOneSignWithoutLosingDigits) {
   EXPECT_LE(Worst(all.column_norms, slow.column_norms), 0x1p-20);
 }
 
+// 2^±75 times what is summed elsewhere: squares are beyond the range of fp32.
+TEST_P(GramTest, KeepsWeightsWhoseSquaresLeaveTheRange) {
+  Matrices matrices(3, 40, 70, ElementType::kBFloat16);
+  FillPositive(23, 3, 40, 70, matrices);
+  for (std::int64_t i = 0; i < 2800; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    matrices.Set(0, i / 70, i % 70, std::ldexp(static_cast<float>(
+                                        matrices.values()[0][at]), 75));
+    matrices.Set(1, i / 70, i % 70, std::ldexp(static_cast<float>(
+                                        matrices.values()[1][at]), -75));
+  }
+  const Reference slow = Slow(matrices.values(), 40, 70);
+
+  const GramResult result = Compute(matrices.views(), Everything());
+
+  EXPECT_THAT(result.nonfinite, Each(0));
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < 9; ++i) {
+    ratios.push_back(result.gram[i] / slow.gram[i]);
+  }
+  for (std::size_t i = 0; i < 120; ++i) {
+    ratios.push_back(result.row_norms[i] / slow.row_norms[i]);
+    ratios.push_back(result.mean_column[i] / slow.mean_column[i]);
+  }
+  EXPECT_THAT(ratios, Each(testing::DoubleNear(1, 1e-5)));
+}
+
 TEST_P(GramTest, ColumnSumsDoNotDependOnTheNumberOfParticipants) {
   Matrices matrices(5, 301, 7001, ElementType::kBFloat16);
   FillPositive(22, 5, 301, 7001, matrices);

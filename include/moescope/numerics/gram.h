@@ -61,8 +61,10 @@ struct GramResult {
 /// of at most 4096 elements, norms and means within 32 rows of a column and 1024
 /// elements of a row, in fp64 across. Under "avx512_bf16", when all
 /// participants are bf16, the products are the processor's: subnormal numbers
-/// count as 0 and each sum is rounded to nearest. Sums of products above
-/// 3.4e38 within a block overflow to infinity.
+/// count as 0 and each sum is rounded to nearest. Where a
+/// participant's squares leave the range of fp32 (root mean square below 2^-50, or
+/// a sum that overflows) all are widened, scaled by powers of two of their own and
+/// read again, which takes 4 bytes per element.
 ///
 /// Non-finite elements are counted, and every value that they enter is
 /// non-finite: entries of `gram` in that participant's row and column, norms
