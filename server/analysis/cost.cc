@@ -205,10 +205,16 @@ struct Estimator {
                     Real(config.width) *
                     (config.expert_width > width ? 4.0 / 3 : 1);
     }
-    // A cost matrix and both sides in fp32, for each of the two threads that
-    // the rates are for.
-    cost.memory_bytes = 2 * 4 * (config.expert_width * config.expert_width +
-                                 3 * expert_matrix());
+    // In fp32 for each thread: a cost matrix and both sides of a pair, or the six
+    // matrices of a draw and their cost matrix, whichever is more.
+    const std::int64_t drawn =
+        spec.null_draws > 0
+            ? std::min(config.expert_width, numerics::kMaxSimulatedWidth)
+            : 0;
+    cost.memory_bytes =
+        place.threads * 4 *
+        std::max(config.expert_width * config.expert_width + 3 * expert_matrix(),
+                 drawn * drawn + 6 * drawn * config.width);
     return Timed(cost);
   }
 

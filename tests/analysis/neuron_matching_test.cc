@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "moescope/analysis/catalogue.h"
 #include "tests/analysis/analysis_testing.h"
 
 namespace moescope::analysis {
@@ -266,6 +267,23 @@ TEST(NeuronMatchingTest, ResumesAfterAnyChunk) {
   EXPECT_EQ(Images(RunSpec(spec, {2, {1, ""}, -1})), Images(whole, 1));
   EXPECT_EQ(Images(RunSpec(spec, {2, {4, ""}, -1})), Images(whole, 4));
   EXPECT_TRUE(RunSpec(spec, {1, {7, ""}, -1}).chunks.empty());
+}
+
+TEST(NeuronMatchingTest, StatesTheMemoryOfEveryThreadAndOfTheNull) {
+  spec::NeuronMatchingSpec asked = Ask("tiny-deepseek", {1}, {0, 1});
+  const ModelInputs inputs = OpenInputs("tiny-deepseek");
+  const std::int64_t neurons = inputs.checkpoint->config().expert_width;
+  const std::int64_t depth = inputs.checkpoint->config().width;
+  ComputePlace place;
+  place.threads = 5;
+
+  EXPECT_EQ(EstimateCost(Normalised(asked), *inputs.checkpoint, place)
+                .memory_bytes,
+            5 * 4 * (neurons * neurons + 3 * neurons * depth));
+  asked.null_draws = 2;
+  EXPECT_EQ(EstimateCost(Normalised(asked), *inputs.checkpoint, place)
+                .memory_bytes,
+            5 * 4 * (neurons * neurons + 6 * neurons * depth));
 }
 
 TEST(NeuronMatchingTest, StopsBetweenChunksWhenCancelled) {
