@@ -34,8 +34,11 @@ ErrorDetails ReadDetails(const google::rpc::Status& status) {
   return out;
 }
 
-// What the code asks of the caller.
-absl::string_view Advice(absl::StatusCode code) {
+// What the code, or its reason, asks of the caller.
+absl::string_view Advice(absl::StatusCode code, absl::string_view reason) {
+  if (reason == "NO_TOKENIZER") {
+    return "send token ids (--tokens) instead of text";
+  }
   switch (code) {
     case absl::StatusCode::kInvalidArgument:
     case absl::StatusCode::kOutOfRange:
@@ -57,10 +60,11 @@ absl::string_view Advice(absl::StatusCode code) {
       return "allow more time with --timeout, or submit with `analyze "
              "--detach`";
     case absl::StatusCode::kDataLoss:
-      return "fetch the checkpoint again: its files contradict themselves";
+      return "look at the file that the message names: a key or tensor is "
+             "absent, damaged or contradicts another; fetch it again, or "
+             "correct it";
     case absl::StatusCode::kUnimplemented:
-      return "this server can't do it; token ids (--tokens) work where a "
-             "tokenizer does not";
+      return "this server does not support what the message names";
     case absl::StatusCode::kInternal:
       return "this is an error of moescope: please report it with the server's "
              "log";
@@ -103,7 +107,7 @@ std::string ErrorText(const absl::Status& status) {
   if (details.retry_after.has_value()) {
     absl::StrAppend(&out, "  try again in ",
                     absl::FormatDuration(*details.retry_after), "\n");
-  } else if (const absl::string_view advice = Advice(status.code());
+  } else if (const absl::string_view advice = Advice(status.code(), details.reason);
              !advice.empty()) {
     absl::StrAppend(&out, "  ", advice, "\n");
   }

@@ -39,6 +39,13 @@ bool ConfigReader::Mentions(absl::string_view key) const {
   return object_->contains(std::string(key));
 }
 
+std::string ConfigReader::KeyOfObject() const {
+  for (const auto& item : object_->items()) {
+    if (item.value().is_object()) return item.key();
+  }
+  return "";
+}
+
 absl::Status ConfigReader::Missing(absl::string_view key) const {
   return absl::DataLossError(absl::StrCat(path_, key, ": missing"));
 }

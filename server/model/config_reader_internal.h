@@ -31,6 +31,10 @@ class ConfigReader {
   explicit ConfigReader(const nlohmann::json& object, std::string path = "");
 
   bool Has(absl::string_view key) const { return Find(key) != nullptr; }
+  /// Whether the object has no keys at all.
+  bool empty() const { return object_->empty(); }
+  /// The first key, by name, with an object for its value; empty without one.
+  std::string KeyOfObject() const;
   /// Whether `key` stands there, be it with null.
   bool Mentions(absl::string_view key) const;
   /// The first of `keys` that is there, else the first; for keys that were

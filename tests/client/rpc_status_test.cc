@@ -50,6 +50,24 @@ TEST(ErrorTextTest, NamesFieldReasonAndWhatToDo) {
             "  try again later, or ask for less\n");
 }
 
+TEST(ErrorTextTest, SpeaksOfTokenIdsWhereATokenizerIsLackingOnly) {
+  const std::string lacking = ErrorText(
+      FieldError(absl::StatusCode::kUnimplemented, "input.text",
+                 "the model's tokenizer can't be used", "NO_TOKENIZER"));
+  const std::string other =
+      ErrorText(absl::UnimplementedError("hidden_act: \"gelu\""));
+
+  EXPECT_THAT(lacking, ::testing::HasSubstr("--tokens"));
+  EXPECT_THAT(other, ::testing::Not(::testing::HasSubstr("--tokens")));
+  EXPECT_THAT(other, ::testing::HasSubstr("does not support"));
+}
+
+TEST(ErrorTextTest, SaysThatAKeyOfTheCheckpointMayBeAbsent) {
+  EXPECT_THAT(
+      ErrorText(absl::DataLossError("config.json: hidden_size: missing")),
+      ::testing::HasSubstr("a key or tensor is absent"));
+}
+
 TEST(ErrorTextTest, DoesNotRepeatAFieldThatTheMessageNames) {
   EXPECT_EQ(ErrorText(InvalidField("spec.fields", "\"x\" is unknown")),
             "error: spec.fields: \"x\" is unknown\n"

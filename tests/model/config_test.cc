@@ -189,15 +189,6 @@ TEST(ConfigTest, ReadsQwen2Moe) {
   EXPECT_EQ(DescribeRouter(*config), "softmax over 8, top-3, not renormalised");
 }
 
-TEST(ConfigTest, Qwen2MoeHasItsWindowInLaterLayersOnly) {
-  const auto config = ParsePatched("qwen2_moe", R"({"use_sliding_window": true,
-      "sliding_window": 9, "max_window_layers": 2})");
-
-  ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(config->layers[1].sliding_window, std::nullopt);
-  EXPECT_EQ(config->layers[2].sliding_window, 9);
-}
-
 TEST(ConfigTest, Qwen3MoeHasDenseLayersByStepAndByList) {
   const auto config = ParsePatched("qwen3_moe_sparse_step", R"({
       "num_hidden_layers": 8, "mlp_only_layers": [3]})");
@@ -444,6 +435,26 @@ INSTANTIATE_TEST_SUITE_P(
                       R"({"rope_parameters": {"rope_theta": 10}})", kDataLoss,
                       "rope_theta: is 1e+06, but rope_parameters.rope_theta "
                       "is 10"},
+        RefusedConfig{"TwoScalings", "mixtral",
+                      R"({"rope_parameters": {"rope_type": "default"},
+                          "rope_scaling": {"type": "yarn", "factor": 4}})",
+                      kDataLoss,
+                      "rope_parameters: says \"default\" by factor 1, but "
+                      "rope_scaling says \"yarn\" by factor 4"},
+        RefusedConfig{"DefaultOfMoreThanAllExperts", "qwen3_moe",
+                      R"({"num_experts": 4, "num_experts_per_tok": null})",
+                      kDataLoss,
+                      "num_experts_per_tok: missing, and the default of 8 is "
+                      "more than the 4 experts"},
+        RefusedConfig{"CompressedOutside", "llama4_text_nested",
+                      R"({"quantization_config": {
+                          "quant_method": "compressed-tensors"}})",
+                      kUnimplemented,
+                      "quantization_config.quant_method: "
+                      "\"compressed-tensors\""},
+        RefusedConfig{"CompressionConfig", "mixtral",
+                      R"({"compression_config": {"format": "pack-quantized"}})",
+                      kUnimplemented, "compression_config: "},
         RefusedConfig{"Activation", "mixtral", R"({"hidden_act": "gelu"})",
                       kUnimplemented, "hidden_act: \"gelu\""},
         RefusedConfig{"Quantised", "mixtral",

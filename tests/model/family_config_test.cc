@@ -82,6 +82,70 @@ INSTANTIATE_TEST_SUITE_P(
       return std::string(row.param.fixture);
     });
 
+// The list that Qwen2MoeConfig of transformers 5 makes.
+TEST(FamilyConfigTest, Qwen2MoeHasItsWindowInEverySecondOfTheFirstLayers) {
+  const auto config = ParsePatched("qwen2_moe", R"({"use_sliding_window": true,
+      "num_hidden_layers": 5, "sliding_window": 9, "max_window_layers": 3})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->layers[0].sliding_window, 9);
+  EXPECT_EQ(config->layers[1].sliding_window, std::nullopt);
+  EXPECT_EQ(config->layers[2].sliding_window, 9);
+  EXPECT_EQ(config->layers[3].sliding_window, std::nullopt);
+  EXPECT_EQ(config->layers[4].sliding_window, std::nullopt);
+}
+
+TEST(FamilyConfigTest, Qwen2MoeTakesLayerTypesBeforeItsOwnRule) {
+  const auto config = ParsePatched("qwen2_moe", R"({"use_sliding_window": true,
+      "sliding_window": 9, "max_window_layers": 1, "layer_types": [
+      "full_attention", "sliding_attention", "sliding_attention"]})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->layers[0].sliding_window, std::nullopt);
+  EXPECT_EQ(config->layers[1].sliding_window, 9);
+  EXPECT_EQ(config->layers[2].sliding_window, 9);
+}
+
+TEST(FamilyConfigTest, TakesASynonymOfE4m3AndAnEmptyQuantisationForNone) {
+  const auto synonym = ParsePatched(
+      "mixtral", R"({"quantization_config": {"quant_method": "fp8",
+                     "fmt": "float8_e4m3fn"}})");
+  const auto empty = ParsePatched("mixtral", R"({"quantization_config": {}})");
+
+  ASSERT_TRUE(synonym.ok()) << synonym.status();
+  ASSERT_TRUE(empty.ok()) << empty.status();
+  EXPECT_EQ(synonym->quantisation, Quantisation::kFloat8Blocks);
+  EXPECT_EQ(empty->quantisation, Quantisation::kNone);
+}
+
+TEST(FamilyConfigTest, TwoSpellingsOfRopeMayAgree) {
+  const auto config = ParsePatched(
+      "mixtral", R"({"rope_parameters": {"rope_type": "linear", "factor": 4},
+                     "rope_scaling": {"type": "linear", "factor": 4}})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->rope.kind, "linear");
+  EXPECT_EQ(config->rope.factor, 4.0);
+}
+
+TEST(FamilyConfigTest, RopeByKindOfLayerForbidsForwardPassesAlone) {
+  const auto config = ParsePatched(
+      "mixtral", R"({"rope_theta": null, "rope_parameters": {"full_attention": {
+                     "rope_type": "default", "rope_theta": 500.0}}})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->forward_status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(config->forward_status.message()),
+              HasSubstr("rope_parameters.\"full_attention\": positions"));
+}
+
+TEST(FamilyConfigTest, SwishIsSilu) {
+  const auto config = ParsePatched("mixtral", R"({"hidden_act": "swish"})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->activation, Activation::kSilu);
+}
+
 TEST(FamilyConfigTest, LlamaFoursLayersFollowTheirDefaults) {
   const auto config = ParsePatched(
       "llama4_text", R"({"no_rope_layers": null, "num_hidden_layers": 8,
@@ -163,6 +227,94 @@ TEST(FamilyConfigTest, DbrxRopeBaseIsThatOfItsAttention) {
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->rope.theta, 500.0);
   EXPECT_EQ(config->attention.clip_qkv, 1.0);
+}
+
+// Any of the names of the number of experts, whatever the family's own.
+struct RenamedCount {
+  const char* name;
+  const char* fixture;
+  const char* patch;
+};
+
+void PrintTo(const RenamedCount& row, std::ostream* out) { *out << row.name; }
+
+class RenamedCountTest : public ::testing::TestWithParam<RenamedCount> {};
+
+TEST_P(RenamedCountTest, IsTheNumberOfExperts) {
+  const auto config = ParsePatched(GetParam().fixture, GetParam().patch);
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->num_experts, 24);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Families, RenamedCountTest,
+    ::testing::Values(
+        RenamedCount{"deepseek", "deepseek",
+                     R"({"n_routed_experts": null, "num_experts": 24})"},
+        RenamedCount{"deepseek_v3", "deepseek_v3",
+                     R"({"n_routed_experts": null, "num_local_experts": 24})"},
+        RenamedCount{"jetmoe", "jetmoe",
+                     R"({"num_local_experts": null, "num_experts": 24})"},
+        RenamedCount{"qwen2_moe", "qwen2_moe",
+                     R"({"num_experts": null, "n_routed_experts": 24})"},
+        RenamedCount{"mixtral", "mixtral",
+                     R"({"num_local_experts": null, "moe_num_experts": 24})"},
+        RenamedCount{"dbrx", "dbrx", R"({"ffn_config": {
+                     "moe_num_experts": null, "num_local_experts": 24}})"}),
+    [](const ::testing::TestParamInfo<RenamedCount>& row) {
+      return std::string(row.param.name);
+    });
+
+TEST(FamilyConfigTest, MixtralHasTheDefaultsOfItsClass) {
+  const auto config = ParsePatched(
+      "mixtral", R"({"num_attention_heads": 40, "head_dim": 4,
+          "num_key_value_heads": null, "rms_norm_eps": null,
+          "max_position_embeddings": null, "num_experts_per_tok": null})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->num_kv_heads, 8);
+  EXPECT_EQ(config->norm_epsilon, 1e-5);
+  EXPECT_EQ(config->max_positions, 131072);
+  EXPECT_EQ(config->router.experts_per_token, 2);
+}
+
+TEST(FamilyConfigTest, NullForKeyValueHeadsMeansAllHeads) {
+  json text = json::parse(Testdata("fixtures/mixtral/config.json"));
+  text["num_key_value_heads"] = nullptr;
+
+  const auto config = ParseConfig(text.dump());
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->num_kv_heads, 4);
+}
+
+TEST(FamilyConfigTest, DeepseekV3HasTheDefaultsOfItsClass) {
+  const auto config = ParsePatched(
+      "deepseek_v3", R"({"n_group": null, "topk_group": null,
+          "routed_scaling_factor": null, "n_shared_experts": null,
+          "num_hidden_layers": 5, "first_k_dense_replace": null,
+          "num_experts_per_tok": null, "rms_norm_eps": null})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->router.num_groups, 8);
+  EXPECT_EQ(config->router.groups_kept, 4);
+  EXPECT_EQ(config->router.scaling, 2.5);
+  EXPECT_EQ(config->router.experts_per_token, 8);
+  EXPECT_EQ(config->num_shared_experts, 1);
+  EXPECT_EQ(config->MoeLayers(), (std::vector<std::int64_t>{3, 4}));
+  EXPECT_EQ(config->norm_epsilon, 1e-6);
+}
+
+TEST(FamilyConfigTest, GrokIsKnownByItsAutoMapToo) {
+  const auto config = ParsePatched("grok1", R"({"architectures": null})");
+  const auto neither =
+      ParsePatched("grok1", R"({"architectures": null, "auto_map": null})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->family, "grok1");
+  EXPECT_EQ(neither.status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(Message(neither), HasSubstr("model_type: missing"));
 }
 
 TEST(FamilyConfigTest, GrokIsKnownByItsArchitecture) {

@@ -72,7 +72,7 @@ absl::Status ParseExperts(const ConfigReader& json, ModelConfig& config) {
   if (activation.has_value()) {
     MOESCOPE_ASSIGN_OR_RETURN(const std::string name,
                               activation->StringOr("name", "silu"));
-    if (name != "silu") {
+    if (name != "silu" && name != "swish") {
       return absl::UnimplementedError(
           absl::StrCat("ffn_config.ffn_act_fn.name: ", QuoteName(name),
                        " is not supported (silu is)"));
@@ -81,7 +81,9 @@ absl::Status ParseExperts(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(config.expert_width,
                             own->Integer("ffn_hidden_size", kFeedForwardRange));
   MOESCOPE_ASSIGN_OR_RETURN(config.num_experts,
-                            own->Integer("moe_num_experts", kExpertRange));
+                            own->Integer(ExpertCountKey(*own,
+                                                        "moe_num_experts"),
+                                         kExpertRange));
   config.router.rule = "softmax_topk";
   MOESCOPE_ASSIGN_OR_RETURN(
       config.router.experts_per_token,

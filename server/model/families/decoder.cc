@@ -23,7 +23,8 @@ absl::Status Unsupported(absl::string_view key, absl::string_view value,
 absl::Status RefuseUnsupported(const ConfigReader& json) {
   MOESCOPE_ASSIGN_OR_RETURN(const std::string activation,
                             json.StringOr("hidden_act", "silu"));
-  if (activation != "silu") {
+  // Two names of one function.
+  if (activation != "silu" && activation != "swish") {
     return Unsupported("hidden_act", activation, "silu");
   }
   return absl::OkStatus();
@@ -36,11 +37,13 @@ absl::Status ParseHeads(const ConfigReader& json,
     MOESCOPE_ASSIGN_OR_RETURN(config.num_heads,
                               json.Integer("num_attention_heads", kHeadRange));
   }
-  const std::int64_t kv_fallback =
-      defaults.num_kv_heads == 0 ? config.num_heads : defaults.num_kv_heads;
+  constexpr const char* kKvKey = "num_key_value_heads";
+  const bool as_queries = defaults.num_kv_heads == 0 || json.Mentions(kKvKey);
   MOESCOPE_ASSIGN_OR_RETURN(
       config.num_kv_heads,
-      json.IntegerOr("num_key_value_heads", kv_fallback, kHeadRange));
+      json.IntegerOr(kKvKey,
+                     as_queries ? config.num_heads : defaults.num_kv_heads,
+                     kHeadRange));
   if (config.num_heads % config.num_kv_heads != 0) {
     return absl::DataLossError(absl::StrCat(
         "num_key_value_heads: is ", config.num_kv_heads,
@@ -158,7 +161,10 @@ absl::Status ParseDecoder(const ConfigReader& json,
                             json.Integer("vocab_size", kVocabRange));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.max_positions,
-      json.Integer("max_position_embeddings", kPositionRange));
+      defaults.max_positions == 0
+          ? json.Integer("max_position_embeddings", kPositionRange)
+          : json.IntegerOr("max_position_embeddings", defaults.max_positions,
+                           kPositionRange));
   MOESCOPE_RETURN_IF_ERROR(ParseHeads(json, defaults, config));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.norm_epsilon,
@@ -212,16 +218,38 @@ absl::Status ParseLayerTypes(const ConfigReader& json, ModelConfig& config) {
   return absl::OkStatus();
 }
 
+const char* ExpertCountKey(const ConfigReader& json, const char* own) {
+  return json.FirstPresent({own, "num_local_experts", "num_experts",
+                            "n_routed_experts", "moe_num_experts"});
+}
+
+absl::Status ParseExpertsPerToken(const ConfigReader& json,
+                                  std::int64_t fallback, ModelConfig& config) {
+  constexpr const char* kKey = "num_experts_per_tok";
+  const bool assumed = fallback != 0 && !json.Has(kKey);
+  if (assumed && fallback > config.num_experts) {
+    return absl::DataLossError(absl::StrCat(
+        kKey, ": missing, and the default of ", fallback,
+        " is more than the ", config.num_experts, " experts"));
+  }
+  if (assumed) {
+    config.router.experts_per_token = fallback;
+    return absl::OkStatus();
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(config.router.experts_per_token,
+                            json.Integer(kKey, {1, config.num_experts}));
+  return absl::OkStatus();
+}
+
 absl::Status ParseSoftmaxExperts(const ConfigReader& json,
+                                 std::int64_t experts_per_token,
                                  ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(
       config.num_experts,
-      json.Integer(json.FirstPresent({"num_experts", "num_local_experts"}),
-                   kExpertRange));
+      json.Integer(ExpertCountKey(json, "num_experts"), kExpertRange));
   config.router.rule = "softmax_topk";
-  MOESCOPE_ASSIGN_OR_RETURN(
-      config.router.experts_per_token,
-      json.Integer("num_experts_per_tok", {1, config.num_experts}));
+  MOESCOPE_RETURN_IF_ERROR(
+      ParseExpertsPerToken(json, experts_per_token, config));
   MOESCOPE_ASSIGN_OR_RETURN(config.router.renormalise,
                             json.BoolOr("norm_topk_prob", false));
   return absl::OkStatus();

@@ -37,11 +37,13 @@ struct DecoderDefaults {
   /// Number of query heads as the family's own keys have it; 0:
   /// `num_attention_heads`.
   std::int64_t num_heads = 0;
-  /// 0: as many as query heads.
+  /// 0: as many as query heads, which null always means.
   std::int64_t num_kv_heads = 0;
   bool tied_embeddings = false;
   /// 0: the key must be there.
   double norm_epsilon = 0;
+  /// 0: the key must be there.
+  std::int64_t max_positions = 0;
   /// The family's activation is not config.json's to choose.
   bool own_activation = false;
   /// Where the key is absent; null always means none.
@@ -59,7 +61,9 @@ absl::Status ParseDecoder(const ConfigReader& json,
                           const DecoderDefaults& defaults, ModelConfig& config);
 
 /// ParseDecoder for multi-head latent attention: all of config.attention, too.
-absl::Status ParseLatentDecoder(const ConfigReader& json, ModelConfig& config);
+/// It has widths of its own for those of `defaults`.
+absl::Status ParseLatentDecoder(const ConfigReader& json,
+                                DecoderDefaults defaults, ModelConfig& config);
 
 /// Its tensors in one layer; `prefix` is "model.layers.3.self_attn.".
 absl::Status BindLatentAttention(const TensorBinder& binder,
@@ -75,9 +79,21 @@ absl::Status BindMixtureAttention(const TensorBinder& binder,
 /// layer, where it is there: full layers lose their window.
 absl::Status ParseLayerTypes(const ConfigReader& json, ModelConfig& config);
 
-/// Number of experts and the rule "softmax_topk": `num_experts` or
-/// `num_local_experts`, `num_experts_per_tok`, `norm_topk_prob`.
-absl::Status ParseSoftmaxExperts(const ConfigReader& json, ModelConfig& config);
+/// The key for the number of experts: `own`, or where that is absent another
+/// that a family has for it.
+const char* ExpertCountKey(const ConfigReader& json, const char* own);
+
+/// `num_experts_per_tok`, of config.num_experts; `fallback` where it is absent,
+/// 0: it must be there.
+absl::Status ParseExpertsPerToken(const ConfigReader& json,
+                                  std::int64_t fallback, ModelConfig& config);
+
+/// Number of experts and the rule "softmax_topk": `num_experts` (as
+/// ExpertCountKey), `num_experts_per_tok` (as ParseExpertsPerToken),
+/// `norm_topk_prob`.
+absl::Status ParseSoftmaxExperts(const ConfigReader& json,
+                                 std::int64_t experts_per_token,
+                                 ModelConfig& config);
 
 /// Embeddings, head, norms and attention (of config.attention.kind) of all
 /// layers, under Llama's names.

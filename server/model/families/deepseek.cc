@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <optional>
 #include <string>
 
@@ -38,26 +39,50 @@ absl::Status RequireText(const ConfigReader& json, const char* key,
   return NotSupported(key, QuoteName(value), expected);
 }
 
+// What the config classes of the versions have where keys are absent.
+struct ExpertDefaults {
+  std::int64_t experts_per_token = 0;  // 0: the key must be there
+  std::int64_t num_shared = 0;
+  std::int64_t first_moe = 0;
+};
+constexpr ExpertDefaults kVersion1 = {};
+constexpr ExpertDefaults kVersion2 = {0, 2, 0};
+constexpr ExpertDefaults kVersion3 = {8, 1, 3};
+
+DecoderDefaults DeepseekDefaults(std::int64_t max_positions) {
+  DecoderDefaults defaults;
+  defaults.norm_epsilon = 1e-6;
+  defaults.max_positions = max_positions;
+  return defaults;
+}
+
 // Widths and numbers of experts, and which layers have them.
-absl::Status ParseExperts(const ConfigReader& json, ModelConfig& config) {
+absl::Status ParseExperts(const ConfigReader& json,
+                          const ExpertDefaults& defaults,
+                          ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(config.dense_width,
                             json.Integer("intermediate_size",
                                          kFeedForwardRange));
   MOESCOPE_ASSIGN_OR_RETURN(config.num_experts,
-                            json.Integer("n_routed_experts", kExpertRange));
+                            json.Integer(ExpertCountKey(json,
+                                                        "n_routed_experts"),
+                                         kExpertRange));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.expert_width,
       json.Integer("moe_intermediate_size", kFeedForwardRange));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.num_shared_experts,
-      json.IntegerOr("n_shared_experts", 0, {0, kExpertRange.max}));
+      json.IntegerOr("n_shared_experts",
+                     json.Mentions("n_shared_experts") ? 0
+                                                       : defaults.num_shared,
+                     {0, kExpertRange.max}));
   config.shared_width = config.num_shared_experts * config.expert_width;
-  MOESCOPE_ASSIGN_OR_RETURN(
-      config.router.experts_per_token,
-      json.Integer("num_experts_per_tok", {1, config.num_experts}));
+  MOESCOPE_RETURN_IF_ERROR(
+      ParseExpertsPerToken(json, defaults.experts_per_token, config));
   MOESCOPE_ASSIGN_OR_RETURN(
       const std::int64_t first_moe,
-      json.IntegerOr("first_k_dense_replace", 0, {0, kLayerRange.max}));
+      json.IntegerOr("first_k_dense_replace", defaults.first_moe,
+                     {0, kLayerRange.max}));
   for (std::int64_t i = first_moe; i < config.num_layers; ++i) {
     config.layers[static_cast<std::size_t>(i)].is_moe = true;
   }
@@ -72,10 +97,20 @@ absl::Status ParseExperts(const ConfigReader& json, ModelConfig& config) {
 absl::Status ParseGroups(const ConfigReader& json, std::int64_t smallest_group,
                          ModelConfig& config) {
   RouterConfig& router = config.router;
-  MOESCOPE_ASSIGN_OR_RETURN(router.num_groups,
-                            json.Integer("n_group", {1, config.num_experts}));
-  MOESCOPE_ASSIGN_OR_RETURN(router.groups_kept,
-                            json.Integer("topk_group", {1, router.num_groups}));
+  // Version 3 has numbers of its own where the keys are absent.
+  const bool assumes = router.rule == "noaux_tc";
+  if (assumes && !json.Has("n_group")) {
+    router.num_groups = 8;
+  } else {
+    MOESCOPE_ASSIGN_OR_RETURN(router.num_groups,
+                              json.Integer("n_group", {1, config.num_experts}));
+  }
+  if (assumes && !json.Has("topk_group")) {
+    router.groups_kept = std::min<std::int64_t>(4, router.num_groups);
+  } else {
+    MOESCOPE_ASSIGN_OR_RETURN(
+        router.groups_kept, json.Integer("topk_group", {1, router.num_groups}));
+  }
   const std::int64_t size = config.num_experts / router.num_groups;
   if (config.num_experts % router.num_groups != 0 || size < smallest_group) {
     return absl::DataLossError(absl::StrCat(
@@ -92,11 +127,11 @@ absl::Status ParseGroups(const ConfigReader& json, std::int64_t smallest_group,
 }
 
 absl::Status ParseVersion1(const ConfigReader& json, ModelConfig& config) {
-  MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, DecoderDefaults(), config));
+  MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, DeepseekDefaults(2048), config));
   MOESCOPE_ASSIGN_OR_RETURN(config.qkv_bias,
                             json.BoolOr("attention_bias", false));
   config.output_bias = config.qkv_bias;
-  MOESCOPE_RETURN_IF_ERROR(ParseExperts(json, config));
+  MOESCOPE_RETURN_IF_ERROR(ParseExperts(json, kVersion1, config));
   MOESCOPE_RETURN_IF_ERROR(RequireText(json, "scoring_func", "softmax"));
   MOESCOPE_RETURN_IF_ERROR(RequireText(json, "topk_method", "greedy"));
   MOESCOPE_ASSIGN_OR_RETURN(const std::int64_t groups,
@@ -126,8 +161,9 @@ absl::Status ParseVersion1(const ConfigReader& json, ModelConfig& config) {
 
 absl::Status ParseVersion2(const ConfigReader& json, ModelConfig& config) {
   config.family = "deepseek_v2";
-  MOESCOPE_RETURN_IF_ERROR(ParseLatentDecoder(json, config));
-  MOESCOPE_RETURN_IF_ERROR(ParseExperts(json, config));
+  MOESCOPE_RETURN_IF_ERROR(
+      ParseLatentDecoder(json, DeepseekDefaults(2048), config));
+  MOESCOPE_RETURN_IF_ERROR(ParseExperts(json, kVersion2, config));
   MOESCOPE_RETURN_IF_ERROR(RequireText(json, "scoring_func", "softmax"));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.router.scaling,
@@ -148,8 +184,9 @@ absl::Status ParseVersion2(const ConfigReader& json, ModelConfig& config) {
 }
 
 absl::Status ParseVersion3(const ConfigReader& json, ModelConfig& config) {
-  MOESCOPE_RETURN_IF_ERROR(ParseLatentDecoder(json, config));
-  MOESCOPE_RETURN_IF_ERROR(ParseExperts(json, config));
+  MOESCOPE_RETURN_IF_ERROR(
+      ParseLatentDecoder(json, DeepseekDefaults(4096), config));
+  MOESCOPE_RETURN_IF_ERROR(ParseExperts(json, kVersion3, config));
   MOESCOPE_RETURN_IF_ERROR(RequireText(json, "scoring_func", "sigmoid"));
   MOESCOPE_RETURN_IF_ERROR(RequireText(json, "topk_method", "noaux_tc"));
   config.router.rule = "noaux_tc";
@@ -157,7 +194,7 @@ absl::Status ParseVersion3(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(config.router.renormalise,
                             json.BoolOr("norm_topk_prob", true));
   MOESCOPE_ASSIGN_OR_RETURN(config.router.scaling,
-                            json.PositiveReal("routed_scaling_factor"));
+                            json.PositiveRealOr("routed_scaling_factor", 2.5));
   return ParseGroups(json, 2, config);
 }
 

@@ -45,6 +45,8 @@ absl::Status ParseGptOss(const ConfigReader& json, ModelConfig& config) {
   defaults.rope_theta = 150000.0;
   defaults.num_kv_heads = 8;
   defaults.sliding_window = 128;
+  defaults.norm_epsilon = 1e-5;
+  defaults.max_positions = 131072;
   defaults.quantisations = {Quantisation::kMxfp4};
   MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, defaults, config));
   MOESCOPE_RETURN_IF_ERROR(AssumeReleasedRope(json, config));
@@ -60,8 +62,7 @@ absl::Status ParseGptOss(const ConfigReader& json, ModelConfig& config) {
                             json.PositiveRealOr("swiglu_alpha", 1.702));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.num_experts,
-      json.Integer(json.FirstPresent({"num_local_experts", "num_experts"}),
-                   kExpertRange));
+      json.Integer(ExpertCountKey(json, "num_local_experts"), kExpertRange));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.expert_width,
       json.Integer("intermediate_size", kFeedForwardRange));

@@ -75,16 +75,12 @@ absl::Status ParseGrok1(const ConfigReader& json, ModelConfig& config) {
                             json.PositiveRealOr("max_attn_value", 30.0));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.num_experts,
-      json.IntegerOr(json.FirstPresent({"num_experts", "num_local_experts"}), 8,
-                     kExpertRange));
+      json.IntegerOr(ExpertCountKey(json, "num_experts"), 8, kExpertRange));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.expert_width,
       json.Integer("intermediate_size", kFeedForwardRange));
   config.router.rule = "softmax_topk";
-  MOESCOPE_ASSIGN_OR_RETURN(
-      config.router.experts_per_token,
-      json.IntegerOr("num_experts_per_tok", 2, {1, config.num_experts}));
-  return absl::OkStatus();
+  return ParseExpertsPerToken(json, 2, config);
 }
 
 const Layout& LayoutOf(const TensorBinder& binder) {

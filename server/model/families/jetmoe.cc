@@ -22,7 +22,7 @@ constexpr double kLayerNormEpsilon = 1e-6;
 absl::Status ParseActivation(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(const std::string name,
                             json.StringOr("activation_function", "silu"));
-  if (name == "silu") return absl::OkStatus();
+  if (name == "silu" || name == "swish") return absl::OkStatus();
   if (name != "gelu") {
     return absl::UnimplementedError(absl::StrCat(
         "activation_function: ", QuoteName(name),
@@ -34,10 +34,10 @@ absl::Status ParseActivation(const ConfigReader& json, ModelConfig& config) {
 
 absl::Status ParseJetmoe(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(config.num_experts,
-                            json.Integer("num_local_experts", kExpertRange));
-  MOESCOPE_ASSIGN_OR_RETURN(
-      config.router.experts_per_token,
-      json.Integer("num_experts_per_tok", {1, config.num_experts}));
+                            json.Integer(ExpertCountKey(json,
+                                                        "num_local_experts"),
+                                         kExpertRange));
+  MOESCOPE_RETURN_IF_ERROR(ParseExpertsPerToken(json, 2, config));
   MOESCOPE_ASSIGN_OR_RETURN(const std::int64_t kv_heads,
                             json.Integer("num_key_value_heads", kHeadRange));
   DecoderDefaults defaults;
@@ -45,6 +45,8 @@ absl::Status ParseJetmoe(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(defaults.head_dim,
                             json.Integer("kv_channels", kWidthRange));
   defaults.tied_embeddings = true;
+  defaults.norm_epsilon = 1e-6;
+  defaults.max_positions = 4096;
   defaults.own_activation = true;
   MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, defaults, config));
   MOESCOPE_RETURN_IF_ERROR(ParseActivation(json, config));

@@ -51,9 +51,10 @@ absl::StatusOr<double> ParseScale(const ConfigReader& json,
 
 }  // namespace
 
-absl::Status ParseLatentDecoder(const ConfigReader& json, ModelConfig& config) {
+absl::Status ParseLatentDecoder(const ConfigReader& json,
+                                DecoderDefaults defaults,
+                                ModelConfig& config) {
   MOESCOPE_RETURN_IF_ERROR(ParseWidths(json, config.attention));
-  DecoderDefaults defaults;
   defaults.head_dim = config.QueryWidth();
   defaults.rope_dim = config.attention.rope_dim;
   MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, defaults, config));

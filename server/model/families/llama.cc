@@ -10,7 +10,10 @@ namespace moescope::model::internal {
 namespace {
 
 absl::Status ParseLlama(const ConfigReader& json, ModelConfig& config) {
-  MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, DecoderDefaults(), config));
+  DecoderDefaults defaults;
+  defaults.norm_epsilon = 1e-6;
+  defaults.max_positions = 2048;
+  MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, defaults, config));
   // Llama has no window, whatever a config carries along.
   for (LayerConfig& layer : config.layers) layer.sliding_window = std::nullopt;
   MOESCOPE_ASSIGN_OR_RETURN(config.qkv_bias,

@@ -6,6 +6,7 @@
 
 #include "moescope/base/status_macros.h"
 #include "server/model/families/decoder_internal.h"
+#include "server/model/families/quantisation_internal.h"
 #include "server/model/families/stacked_experts_internal.h"
 #include "server/model/quote_name_internal.h"
 
@@ -118,14 +119,15 @@ absl::Status ParseText(const ConfigReader& json, ModelConfig& config) {
   DecoderDefaults defaults;
   defaults.rope_theta = 500000.0;
   defaults.num_kv_heads = 8;
+  defaults.norm_epsilon = 1e-5;
+  defaults.max_positions = 131072;
   defaults.quantisations = {};
   MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, defaults, config));
   MOESCOPE_RETURN_IF_ERROR(
       ForForwardAlone(ParseAttention(json, config), config));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.num_experts,
-      json.Integer(json.FirstPresent({"num_local_experts", "num_experts"}),
-                   kExpertRange));
+      json.Integer(ExpertCountKey(json, "num_local_experts"), kExpertRange));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.expert_width,
       json.Integer("intermediate_size", kFeedForwardRange));
@@ -145,6 +147,8 @@ absl::Status ParseText(const ConfigReader& json, ModelConfig& config) {
 absl::Status ParseLlama4(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(const std::optional<ConfigReader> text,
                             json.Object("text_config"));
+  // Of the multimodal checkpoint the outer object says how it is quantised.
+  MOESCOPE_RETURN_IF_ERROR(ParseQuantisation(json, {}, config));
   return ParseText(text.has_value() ? *text : json, config);
 }
 

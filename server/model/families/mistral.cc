@@ -32,12 +32,13 @@ absl::Status ParseMistral(const ConfigReader& json, ModelConfig& config) {
   DecoderDefaults defaults;
   defaults.num_kv_heads = 8;
   defaults.sliding_window = 4096;
+  defaults.norm_epsilon = 1e-6;
+  defaults.max_positions = 131072;
   MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, defaults, config));
   MOESCOPE_ASSIGN_OR_RETURN(config.dense_width,
                             json.Integer("intermediate_size",
                                          kFeedForwardRange));
-  const char* experts_key =
-      json.FirstPresent({"num_local_experts", "num_experts"});
+  const char* experts_key = ExpertCountKey(json, "num_local_experts");
   return json.Has(experts_key) ? ParseExperts(json, experts_key, config)
                                : absl::OkStatus();
 }

@@ -10,20 +10,21 @@ namespace {
 
 absl::Status ParseMixtral(const ConfigReader& json, ModelConfig& config) {
   DecoderDefaults defaults;
+  // Those of MixtralConfig (transformers 5).
   defaults.rope_theta = 1e6;
+  defaults.num_kv_heads = 8;
+  defaults.norm_epsilon = 1e-5;
+  defaults.max_positions = 131072;
   MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, defaults, config));
-  const char* experts_key =
-      json.FirstPresent({"num_local_experts", "num_experts"});
-  MOESCOPE_ASSIGN_OR_RETURN(config.num_experts,
-                            json.Integer(experts_key, kExpertRange));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      config.num_experts,
+      json.Integer(ExpertCountKey(json, "num_local_experts"), kExpertRange));
   MOESCOPE_ASSIGN_OR_RETURN(config.expert_width,
                             json.Integer("intermediate_size",
                                          kFeedForwardRange));
   config.router.rule = "softmax_topk";
   config.router.renormalise = true;
-  MOESCOPE_ASSIGN_OR_RETURN(
-      config.router.experts_per_token,
-      json.Integer("num_experts_per_tok", {1, config.num_experts}));
+  MOESCOPE_RETURN_IF_ERROR(ParseExpertsPerToken(json, 2, config));
   for (LayerConfig& layer : config.layers) layer.is_moe = true;
   return absl::OkStatus();
 }

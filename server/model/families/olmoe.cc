@@ -9,8 +9,11 @@ namespace moescope::model::internal {
 namespace {
 
 absl::Status ParseOlmoe(const ConfigReader& json, ModelConfig& config) {
-  MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, DecoderDefaults(), config));
-  MOESCOPE_RETURN_IF_ERROR(ParseSoftmaxExperts(json, config));
+  DecoderDefaults defaults;
+  defaults.norm_epsilon = 1e-5;
+  defaults.max_positions = 4096;
+  MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, defaults, config));
+  MOESCOPE_RETURN_IF_ERROR(ParseSoftmaxExperts(json, 8, config));
   MOESCOPE_ASSIGN_OR_RETURN(config.expert_width,
                             json.Integer("intermediate_size",
                                          kFeedForwardRange));

@@ -12,6 +12,8 @@ absl::Status ParsePhimoe(const ConfigReader& json, ModelConfig& config) {
   DecoderDefaults defaults;
   defaults.rope_theta = 1e6;
   defaults.num_kv_heads = 8;
+  defaults.norm_epsilon = 1e-5;
+  defaults.max_positions = 131072;
   MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, defaults, config));
   config.norm = NormKind::kLayer;
   config.norm_bias = true;
@@ -22,7 +24,7 @@ absl::Status ParsePhimoe(const ConfigReader& json, ModelConfig& config) {
                             json.BoolOr("lm_head_bias", false));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.num_experts,
-      json.Integer(json.FirstPresent({"num_local_experts", "num_experts"}),
+      json.Integer(ExpertCountKey(json, "num_local_experts"),
                    {2, kExpertRange.max}));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.expert_width,

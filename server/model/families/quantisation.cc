@@ -16,6 +16,8 @@ namespace moescope::model::internal {
 namespace {
 
 constexpr const char* kKey = "quantization_config";
+// What compressed-tensors wrote at first.
+constexpr const char* kFirstKey = "compression_config";
 constexpr IntegerRange kBlockRange = {1, 1 << 20};
 
 const char* MethodName(Quantisation quantisation) {
@@ -38,17 +40,20 @@ absl::Status Unsupported(absl::string_view key, absl::string_view value,
 }
 
 absl::Status RequireText(const ConfigReader& json, const char* key,
-                         const char* only) {
+                         const char* only, const char* synonym) {
   MOESCOPE_ASSIGN_OR_RETURN(const std::string value, json.StringOr(key, only));
-  return value == only ? absl::OkStatus()
+  return value == only || value == synonym
+                       ? absl::OkStatus()
                        : Unsupported(key, QuoteName(value),
                                      absl::StrCat(only, " is"));
 }
 
 absl::Status ParseFloat8(const ConfigReader& json, ModelConfig& config) {
   constexpr const char* kBlockKey = "weight_block_size";
-  MOESCOPE_RETURN_IF_ERROR(RequireText(json, "fmt", "e4m3"));
-  MOESCOPE_RETURN_IF_ERROR(RequireText(json, "activation_scheme", "dynamic"));
+  MOESCOPE_RETURN_IF_ERROR(
+      RequireText(json, "fmt", "e4m3", "float8_e4m3fn"));
+  MOESCOPE_RETURN_IF_ERROR(
+      RequireText(json, "activation_scheme", "dynamic", "dynamic"));
   if (json.Mentions(kBlockKey) && !json.Has(kBlockKey)) {
     return Unsupported(kBlockKey, "null, one scale for a whole matrix,",
                        "[rows, columns] of a block is");
@@ -68,9 +73,13 @@ absl::Status ParseFloat8(const ConfigReader& json, ModelConfig& config) {
 absl::Status ParseQuantisation(const ConfigReader& json,
                                absl::Span<const Quantisation> supported,
                                ModelConfig& config) {
+  if (json.Has(kFirstKey)) {
+    return absl::UnimplementedError(absl::StrCat(
+        kFirstKey, ": compressed tensors are not supported"));
+  }
   MOESCOPE_ASSIGN_OR_RETURN(const std::optional<ConfigReader> quantised,
                             json.Object(kKey));
-  if (!quantised.has_value()) return absl::OkStatus();
+  if (!quantised.has_value() || quantised->empty()) return absl::OkStatus();
   MOESCOPE_ASSIGN_OR_RETURN(const std::string method,
                             quantised->StringOr("quant_method", ""));
   const auto found = std::find_if(

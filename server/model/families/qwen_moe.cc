@@ -29,11 +29,21 @@ absl::Status ParseLayerKinds(const ConfigReader& json, ModelConfig& config) {
   return absl::OkStatus();
 }
 
-absl::Status ParseCommon(const ConfigReader& json, ModelConfig& config) {
+DecoderDefaults QwenDefaults() {
   DecoderDefaults defaults;
+  defaults.norm_epsilon = 1e-6;
+  defaults.max_positions = 32768;
+  defaults.sliding_window = 4096;
   defaults.window_needs_switch = true;
+  return defaults;
+}
+
+absl::Status ParseCommon(const ConfigReader& json,
+                         const DecoderDefaults& defaults,
+                         std::int64_t experts_per_token, ModelConfig& config) {
   MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, defaults, config));
-  MOESCOPE_RETURN_IF_ERROR(ParseSoftmaxExperts(json, config));
+  MOESCOPE_RETURN_IF_ERROR(
+      ParseSoftmaxExperts(json, experts_per_token, config));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.expert_width,
       json.Integer("moe_intermediate_size", kFeedForwardRange));
@@ -43,23 +53,28 @@ absl::Status ParseCommon(const ConfigReader& json, ModelConfig& config) {
   return ParseLayerKinds(json, config);
 }
 
-// Only layers from max_window_layers on have the window; layer_types says the
-// same layer by layer.
+// Without layer_types, of the layers before max_window_layers every second has
+// the window, the first one among them; the others see everything.
+// Source: Qwen2MoeConfig of transformers 5, configuration_qwen2_moe.py.
 absl::Status ParseWindows(const ConfigReader& json, ModelConfig& config) {
-  constexpr std::int64_t kDefaultFullLayers = 28;
+  constexpr std::int64_t kDefaultWindowLayers = 28;
   MOESCOPE_ASSIGN_OR_RETURN(
-      const std::int64_t full,
-      json.IntegerOr("max_window_layers", kDefaultFullLayers,
+      const std::int64_t end,
+      json.IntegerOr("max_window_layers", kDefaultWindowLayers,
                      {0, kLayerRange.max}));
   if (json.Has("layer_types")) return ParseLayerTypes(json, config);
-  for (std::int64_t i = 0; i < std::min(full, config.num_layers); ++i) {
-    config.layers[static_cast<std::size_t>(i)].sliding_window = std::nullopt;
+  for (std::int64_t i = 0; i < config.num_layers; ++i) {
+    if (i % 2 != 0 || i >= end) {
+      config.layers[static_cast<std::size_t>(i)].sliding_window = std::nullopt;
+    }
   }
   return absl::OkStatus();
 }
 
 absl::Status ParseQwen2Moe(const ConfigReader& json, ModelConfig& config) {
-  MOESCOPE_RETURN_IF_ERROR(ParseCommon(json, config));
+  DecoderDefaults defaults = QwenDefaults();
+  defaults.num_kv_heads = 16;
+  MOESCOPE_RETURN_IF_ERROR(ParseCommon(json, defaults, 4, config));
   MOESCOPE_RETURN_IF_ERROR(ParseWindows(json, config));
   MOESCOPE_ASSIGN_OR_RETURN(config.qkv_bias, json.BoolOr("qkv_bias", true));
   MOESCOPE_ASSIGN_OR_RETURN(
@@ -70,7 +85,9 @@ absl::Status ParseQwen2Moe(const ConfigReader& json, ModelConfig& config) {
 }
 
 absl::Status ParseQwen3Moe(const ConfigReader& json, ModelConfig& config) {
-  MOESCOPE_RETURN_IF_ERROR(ParseCommon(json, config));
+  DecoderDefaults defaults = QwenDefaults();
+  defaults.num_kv_heads = 4;
+  MOESCOPE_RETURN_IF_ERROR(ParseCommon(json, defaults, 8, config));
   MOESCOPE_ASSIGN_OR_RETURN(config.qkv_bias,
                             json.BoolOr("attention_bias", false));
   config.output_bias = config.qkv_bias;

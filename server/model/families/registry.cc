@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -66,14 +67,38 @@ absl::StatusOr<const Family*> FindFamily(absl::string_view model_type) {
       absl::StrJoin(KnownModelTypes(), ", "), ")"));
 }
 
+namespace {
+
+// The class that auto_map has for causal language models, without the file in
+// front of it ("modeling_grok1.Grok1ModelForCausalLM"); empty without one.
+absl::StatusOr<std::vector<std::string>> MappedClass(
+    const ConfigReader& json) {
+  constexpr const char* kKey = "AutoModelForCausalLM";
+  MOESCOPE_ASSIGN_OR_RETURN(const std::optional<ConfigReader> map,
+                            json.Object("auto_map"));
+  if (!map.has_value() || !map->Has(kKey)) return std::vector<std::string>();
+  MOESCOPE_ASSIGN_OR_RETURN(const std::string name, map->String(kKey));
+  return std::vector<std::string>{name.substr(name.rfind('.') + 1)};
+}
+
+}  // namespace
+
 absl::StatusOr<const Family*> FindFamily(const ConfigReader& json) {
-  if (json.Has("model_type") || !json.Has("architectures")) {
+  if (json.Has("model_type")) {
     MOESCOPE_ASSIGN_OR_RETURN(const std::string model_type,
                               json.String("model_type"));
     return FindFamily(model_type);
   }
-  MOESCOPE_ASSIGN_OR_RETURN(const std::vector<std::string> architectures,
+  MOESCOPE_ASSIGN_OR_RETURN(std::vector<std::string> architectures,
                             json.Strings("architectures"));
+  if (architectures.empty()) {
+    MOESCOPE_ASSIGN_OR_RETURN(architectures, MappedClass(json));
+  }
+  if (architectures.empty()) {
+    return absl::DataLossError(
+        "model_type: missing, and so are architectures and "
+        "auto_map.AutoModelForCausalLM");
+  }
   for (const std::string& architecture : architectures) {
     for (const Family& family : Families()) {
       if (std::count(family.architectures.begin(), family.architectures.end(),

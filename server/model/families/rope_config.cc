@@ -14,6 +14,10 @@
 namespace moescope::model::internal {
 namespace {
 
+// Of transformers 5 and 4.
+constexpr const char* kNewKey = "rope_parameters";
+constexpr const char* kOldKey = "rope_scaling";
+
 absl::Status ParseYarn(const ConfigReader& object, const RopeBase& base,
                        RopeConfig& rope) {
   MOESCOPE_ASSIGN_OR_RETURN(rope.original_positions,
@@ -163,6 +167,33 @@ absl::StatusOr<std::int64_t> ParseRotatedWidth(const ConfigReader& json,
   return rotated;
 }
 
+// Whether both objects scale alike. What only one kind of scaling has is the
+// same in both where the kind is not that one.
+absl::Status CheckSame(const ConfigReader& newer, const ConfigReader& older,
+                       const RopeConfig& a, const RopeConfig& b) {
+  constexpr const char* kScoreKey = "mscale_all_dim";
+  MOESCOPE_ASSIGN_OR_RETURN(const double newer_score,
+                            newer.NonNegativeRealOr(kScoreKey, 0));
+  MOESCOPE_ASSIGN_OR_RETURN(const double older_score,
+                            older.NonNegativeRealOr(kScoreKey, 0));
+  const bool same =
+      a.kind == b.kind && a.factor == b.factor &&
+      a.original_positions == b.original_positions &&
+      a.beta_fast == b.beta_fast && a.beta_slow == b.beta_slow &&
+      a.truncate == b.truncate &&
+      a.low_frequency_factor == b.low_frequency_factor &&
+      a.high_frequency_factor == b.high_frequency_factor &&
+      a.short_factors == b.short_factors && a.long_factors == b.long_factors &&
+      a.attention_factor == b.attention_factor &&
+      a.long_attention_factor == b.long_attention_factor &&
+      newer_score == older_score;
+  if (same) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(
+      kNewKey, ": says ", QuoteName(a.kind), " by factor ", a.factor, ", but ",
+      kOldKey, " says ", QuoteName(b.kind), " by factor ", b.factor,
+      "; they must agree"));
+}
+
 }  // namespace
 
 double YarnMagnitude(double factor, double m) {
@@ -171,7 +202,7 @@ double YarnMagnitude(double factor, double m) {
 
 absl::StatusOr<std::optional<ConfigReader>> RopeObject(
     const ConfigReader& json) {
-  return json.Object(json.FirstPresent({"rope_parameters", "rope_scaling"}));
+  return json.Object(json.FirstPresent({kNewKey, kOldKey}));
 }
 
 absl::StatusOr<RopeConfig> ParseRope(const ConfigReader& json,
@@ -184,9 +215,19 @@ absl::StatusOr<RopeConfig> ParseRope(const ConfigReader& json,
                             ParseTheta(json, scaling, base.theta));
   MOESCOPE_ASSIGN_OR_RETURN(rope.dim,
                             ParseRotatedWidth(json, scaling, base.head_dim));
-  if (scaling != nullptr) {
-    MOESCOPE_RETURN_IF_ERROR(ParseScaling(json, *scaling, base, rope));
+  if (scaling == nullptr) return rope;
+  if (const std::string key = scaling->KeyOfObject(); !key.empty()) {
+    return absl::UnimplementedError(absl::StrCat(
+        json.Has(kNewKey) ? kNewKey : kOldKey, ".", QuoteName(key),
+        ": positions that differ by kind of layer are not supported"));
   }
+  MOESCOPE_RETURN_IF_ERROR(ParseScaling(json, *scaling, base, rope));
+  MOESCOPE_ASSIGN_OR_RETURN(const std::optional<ConfigReader> older,
+                            json.Object(kOldKey));
+  if (!json.Has(kNewKey) || !older.has_value() || older->empty()) return rope;
+  RopeConfig other = rope;
+  MOESCOPE_RETURN_IF_ERROR(ParseScaling(json, *older, base, other));
+  MOESCOPE_RETURN_IF_ERROR(CheckSame(*scaling, *older, rope, other));
   return rope;
 }
 
