@@ -1,17 +1,31 @@
 #include "client/cli/arguments.h"
 
+#include <algorithm>
+#include <cmath>
+#include <set>
 #include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/export/result_document.h"
 #include <CLI/CLI.hpp>
 
+#include "moescope/base/quote_name.h"
+
 namespace moescope::client {
 namespace {
+
+bool IsNumber(absl::string_view text) {
+  return !text.empty() &&
+         std::all_of(text.begin(), text.end(), [](char c) {
+           return absl::ascii_isdigit(static_cast<unsigned char>(c));
+         });
+}
 
 // Empty when right: what CLI11 takes for a check.
 std::string CheckLayers(const std::string& text) {
@@ -31,6 +45,41 @@ std::string CheckPair(const std::string& text) {
              : "";
 }
 
+// gRPC would take "127.0.0.1" for port 0 and a port above 65535 for another.
+std::string CheckServer(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  const absl::string_view host = absl::string_view(text).substr(
+      0, colon == std::string::npos ? text.size() : colon);
+  const bool bracketed =
+      host.size() > 2 && host.front() == '[' && host.back() == ']';
+  int port = 0;
+  if (colon == std::string::npos || host.empty() ||
+      host.find_first_of(bracketed ? "/ " : "/:[] ") !=
+          absl::string_view::npos ||
+      !IsNumber(absl::string_view(text).substr(colon + 1)) ||
+      !absl::SimpleAtoi(absl::string_view(text).substr(colon + 1), &port) ||
+      port < 1 || port > 65535) {
+    return absl::StrCat(QuoteName(text), " is not HOST:PORT");
+  }
+  return "";
+}
+
+std::string CheckSeconds(const std::string& text) {
+  double seconds = 0;
+  return absl::SimpleAtod(text, &seconds) && seconds >= 0 &&
+                 std::isfinite(seconds)
+             ? ""
+             : absl::StrCat(QuoteName(text), " is no number of seconds");
+}
+
+std::string CheckCount(const std::string& text) {
+  std::int32_t count = 0;
+  return IsNumber(text) && absl::SimpleAtoi(text, &count)
+             ? ""
+             : absl::StrCat(QuoteName(text),
+                            " is no whole number in [0, 2147483647]");
+}
+
 std::string CheckFormat(const std::string& text) {
   const auto format = ParseFileFormat(text);
   return format.ok() ? "" : std::string(format.status().message());
@@ -45,7 +94,8 @@ class CommandLine {
                           std::string("moescope ") + MOESCOPE_VERSION);
     app_.require_subcommand(1);
     app_.fallthrough();
-    app_.add_option("--server", a_.server, "Address, host:port")
+    app_.add_option("--server", a_.server, "Address, HOST:PORT")
+        ->check(CheckServer)
         ->capture_default_str();
     app_.add_option("--output", output_, "What standard output gets")
         ->check(CLI::IsMember({"table", "json"}))
@@ -54,7 +104,7 @@ class CommandLine {
                   "Plain characters instead of shades");
     app_.add_option("--timeout", a_.timeout_seconds,
                     "Seconds for each call; 0: no limit")
-        ->check(CLI::NonNegativeNumber);
+        ->check(CheckSeconds);
     AddModels();
     AddTrace();
     AddSimilarity();
@@ -134,7 +184,7 @@ class CommandLine {
                          "Ids, one sequence per line")};
     leaf->add_option("--sequence-tokens", a_.input.sequence_tokens,
                      "Length of the sequences that texts are cut into")
-        ->check(CLI::NonNegativeNumber);
+        ->check(CheckCount);
     if (corpora) {
       sources.push_back(
           leaf->add_option("--corpus", a_.input.corpora,
@@ -202,7 +252,8 @@ class CommandLine {
 
   void AddSimilarity() {
     CLI::App* similarity =
-        LeafOf(&app_, "similarity", "How similar experts' weights are",
+        LeafOf(&app_, "similarity", "How similar experts' weights are; S stands for the shared "
+               "experts, F for the dense baseline",
                Command::kSimilarity, "MODEL");
     similarity
         ->add_option("--level", a_.levels,
@@ -217,9 +268,12 @@ class CommandLine {
                      "Among gate_proj,up_proj,down_proj; default: all")
         ->delimiter(',');
     AddLayers(leaf);
-    leaf->add_flag("--shared", a_.shared, "The shared experts take part");
+    leaf->add_flag("--shared", a_.shared,
+                   "The shared experts of a layer take part as S, together "
+                   "one wide expert");
     leaf->add_option("--baseline", a_.baseline,
-                     "A dense model that takes part");
+                     "A dense model whose feed-forward block of the layer "
+                     "takes part as F");
   }
 
   void AddNeurons() {
@@ -279,12 +333,15 @@ class CommandLine {
   // What one option's check can't see.
   void Finish() {
     a_.json = output_ == "json";
+    CheckWords();
     if (!layers_.empty()) {
       a_.layers = *ParseLayers(layers_);
     }
     for (const std::string& setting : settings_) {
       a_.settings.push_back(absl::StrSplit(setting, absl::MaxSplits('=', 1)));
     }
+    CheckSettings();
+    RefuseIgnored();
     if (!a_.output_file.empty() && a_.format.empty()) {
       const auto format = FormatOfPath(a_.output_file);
       if (!format.ok()) {
@@ -299,6 +356,71 @@ class CommandLine {
     if (a_.command == Command::kTrace && !a_.input.given()) {
       throw CLI::RequiredError(
           "one of --text, --file, --tokens, --tokens-file");
+    }
+  }
+
+  // That no parameter is given twice.
+  void CheckSettings() const {
+    std::set<absl::string_view> seen;
+    for (const auto& [name, value] : a_.settings) {
+      if (name == "model") {
+        throw CLI::ValidationError("--set", "model is the argument MODEL");
+      }
+      if (name == "baseline" && !a_.baseline.empty()) {
+        throw CLI::ValidationError("--set", "baseline excludes --baseline");
+      }
+      if (name == "input") {
+        throw CLI::ValidationError(
+            "--set", "input is given by --text, --file, --tokens, "
+                     "--tokens-file or --corpus");
+      }
+      // Both words name one parameter.
+      if (!seen.insert(name == "level" ? "levels" : name).second) {
+        throw CLI::ValidationError(
+            "--set", absl::StrCat(QuoteName(name), " is given twice"));
+      }
+    }
+  }
+
+  // What is given and would change nothing.
+  void RefuseIgnored() const {
+    const bool routers_alone =
+        !a_.levels.empty() &&
+        std::all_of(a_.levels.begin(), a_.levels.end(),
+                    [](const std::string& level) { return level == "router"; });
+    if (routers_alone && !a_.projections.empty()) {
+      throw CLI::ValidationError("--projections",
+                                 "--level router has no projections");
+    }
+    if (routers_alone && (a_.shared || !a_.baseline.empty())) {
+      throw CLI::ValidationError(
+          a_.shared ? "--shared" : "--baseline",
+          "takes no part at --level router: it has no router row");
+    }
+    if (a_.input.sequence_tokens > 0 && !a_.input.file.has_value() &&
+        a_.input.corpora.empty()) {
+      throw CLI::ValidationError("--sequence-tokens",
+                                 "only --file and --corpus are cut");
+    }
+  }
+
+  // Requests hold nothing but UTF-8. Paths stay as the file system has them,
+  // and --text is looked at with the other inputs.
+  void CheckWords() const {
+    const auto check = [](const char* what, const std::string& text) {
+      const absl::Status status = CheckUtf8(what, text);
+      if (!status.ok()) {
+        throw CLI::ValidationError(std::string(status.message()));
+      }
+    };
+    check("MODEL, JOB, RESULT or NAME", a_.subject);
+    check(a_.command == Command::kModelsTokenize ? "TEXT" : "NAME", a_.name);
+    check("--baseline", a_.baseline);
+    for (const std::string& setting : settings_) check("--set", setting);
+    for (const std::string& field : a_.fields) check("--fields", field);
+    for (const std::string& level : a_.levels) check("--level", level);
+    for (const std::string& projection : a_.projections) {
+      check("--projections", projection);
     }
   }
 

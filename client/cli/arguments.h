@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
@@ -87,6 +88,10 @@ struct ParseOutcome {
 /// the allowed values; --help and --version give 0.
 ParseOutcome ParseArguments(int argc, const char* const* argv);
 
+/// That `text`, which messages call `what`, is UTF-8. Errors: INVALID_ARGUMENT
+/// with the offset of the first wrong byte.
+absl::Status CheckUtf8(absl::string_view what, absl::string_view text);
+
 /// "0,3-5" as {0, 3, 4, 5}. Errors: INVALID_ARGUMENT naming the part.
 absl::StatusOr<std::vector<std::int64_t>> ParseLayers(absl::string_view text);
 
@@ -95,8 +100,8 @@ absl::StatusOr<v1::TokenIds> ParseTokens(absl::string_view text);
 
 /// The input of a request: --text one sequence; --file and --corpus texts to be
 /// cut; --tokens one sequence; --tokens-file one sequence per line, empty lines
-/// left out. Errors: those of reading the files; INVALID_ARGUMENT naming flag
-/// and line.
+/// left out. Errors: INVALID_ARGUMENT naming the flag, and the file with what is
+/// wrong with it: that it can't be read, the line, the byte that is not UTF-8.
 absl::StatusOr<v1::Input> BuildInput(const InputArguments& arguments);
 
 }  // namespace moescope::client

@@ -19,6 +19,7 @@
 #include "client/cli/views.h"
 #include "client/export/result_document.h"
 #include "client/lib/client.h"
+#include "client/lib/rpc_status.h"
 
 #include "moescope/base/byte_size.h"
 #include "moescope/base/error.h"
@@ -37,6 +38,18 @@ constexpr absl::string_view kUsagePayload = "moescope/usage";
 
 void Print(absl::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
+}
+
+// For people, whatever standard output gets.
+void Tell(absl::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stderr);
+}
+
+// What Job.id looks like, and no result's name: a UUID.
+bool IsJobId(absl::string_view text) {
+  constexpr std::size_t kLength = 36;
+  return text.size() == kLength && text[8] == '-' && text[13] == '-' &&
+         text[18] == '-' && text[23] == '-';
 }
 
 // The folder of -o must take a file before anything is computed for it.
@@ -58,6 +71,11 @@ absl::Status CheckOutputFile(const std::string& path) {
                                            std::strerror(errno)));
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<v1::Input> GivenInput(const InputArguments& arguments) {
+  auto input = BuildInput(arguments);
+  return input.ok() ? std::move(input) : UsageError(input.status());
 }
 
 // Why the job `id` is not watched any more. A call's own end does not end it.
@@ -100,9 +118,11 @@ class Runner {
     return absl::OkStatus();
   }
 
-  // Reads the result `name` into `document`.
+  // Reads the result `name`, or that of the job `name`, into `document`.
   absl::Status Read(const std::string& name, const std::string& prefix,
                     ResultDocument& document);
+  // `subject` itself, or the result of the job that it is.
+  absl::StatusOr<std::string> ResultName(const std::string& subject);
   absl::StatusOr<v1::Job> Follow(const v1::Job& job);
   // Into the file, as JSON, or `view` of it.
   absl::Status Deliver(const ResultDocument& document,
@@ -118,9 +138,15 @@ class Runner {
 
 absl::Status Runner::Read(const std::string& name, const std::string& prefix,
                           ResultDocument& document) {
+  v1::ReadResultRequest source;
+  if (IsJobId(name)) {
+    source.set_job_id(name);
+  } else {
+    source.set_name(name);
+  }
   std::vector<spec::Chunk> chunks;
   MOESCOPE_ASSIGN_OR_RETURN(const v1::Result result,
-                            client_.ReadResult(name, [&](spec::Chunk chunk) {
+                            client_.ReadResult(source, [&](spec::Chunk chunk) {
                               chunks.push_back(std::move(chunk));
                               return absl::OkStatus();
                             }));
@@ -198,7 +224,7 @@ absl::Status Runner::Models() {
       break;
   }
   if (a_.dry_run) {
-    return Show(client_.EstimateModel(a_.subject), MessageText);
+    return Show(client_.EstimateModel(a_.subject), EstimateText);
   }
   MOESCOPE_ASSIGN_OR_RETURN(const auto loading, client_.LoadModel(a_.subject));
   MOESCOPE_RETURN_IF_ERROR(Follow(loading.job()).status());
@@ -227,7 +253,7 @@ absl::Status Runner::Trace() {
   spec.set_model(a_.subject);
   spec.mutable_layers()->Add(a_.layers.begin(), a_.layers.end());
   spec.mutable_fields()->Add(a_.fields.begin(), a_.fields.end());
-  MOESCOPE_ASSIGN_OR_RETURN(*request.mutable_input(), BuildInput(a_.input));
+  MOESCOPE_ASSIGN_OR_RETURN(*request.mutable_input(), GivenInput(a_.input));
   std::vector<spec::Chunk> chunks;
   MOESCOPE_ASSIGN_OR_RETURN(
       const v1::Result result,
@@ -255,6 +281,12 @@ absl::Status Runner::Similarity() {
   spec.set_baseline(a_.baseline);
   MOESCOPE_ASSIGN_OR_RETURN(const auto response,
                             client_.ComputeExpertSimilarity(request));
+  if (a_.shared) {
+    Tell(LeftOutText(response, "S"));
+  }
+  if (!a_.baseline.empty()) {
+    Tell(LeftOutText(response, "F"));
+  }
   ResultDocument document;
   if (WantsArrays() || response.too_large()) {
     MOESCOPE_RETURN_IF_ERROR(Read(response.result().name(), "", document));
@@ -274,7 +306,7 @@ absl::Status Runner::Neurons() {
   spec.set_include_shared(a_.shared);
   spec.set_baseline(a_.baseline);
   if (a_.input.given()) {
-    MOESCOPE_ASSIGN_OR_RETURN(*request.mutable_input(), BuildInput(a_.input));
+    MOESCOPE_ASSIGN_OR_RETURN(*request.mutable_input(), GivenInput(a_.input));
   }
   MOESCOPE_ASSIGN_OR_RETURN(const auto response,
                             client_.ComputeNeuronStatistics(request));
@@ -318,7 +350,7 @@ absl::Status Runner::Analyze() {
   v1::SubmitAnalysisRequest request;
   *request.mutable_spec() = *std::move(spec);
   if (a_.input.given()) {
-    MOESCOPE_ASSIGN_OR_RETURN(*request.mutable_input(), BuildInput(a_.input));
+    MOESCOPE_ASSIGN_OR_RETURN(*request.mutable_input(), GivenInput(a_.input));
   }
   request.set_validate_only(a_.dry_run);
   request.set_request_id(NewUuidV7(absl::Now()));
@@ -327,6 +359,10 @@ absl::Status Runner::Analyze() {
     return Show(std::move(response), MessageText);
   }
   if (a_.detach) {
+    const std::string id = response->job().id();
+    Tell(absl::StrCat("follow it with `moescope jobs watch ", id,
+                      "`, get its result with `moescope results fetch ", id,
+                      " -o FILE`\n"));
     return Show(std::move(response), [](const v1::SubmitAnalysisResponse& r) {
       return r.job().id() + "\n";
     });
@@ -334,7 +370,10 @@ absl::Status Runner::Analyze() {
   MOESCOPE_ASSIGN_OR_RETURN(const v1::Job job, Follow(response->job()));
   ResultDocument document;
   MOESCOPE_RETURN_IF_ERROR(Read(job.result(), "", document));
-  return Deliver(document, [&] { return ArraysText(document.arrays); });
+  MOESCOPE_RETURN_IF_ERROR(
+      Deliver(document, [&] { return ArraysText(document.arrays); }));
+  Tell(absl::StrCat("result: ", job.result(), "\n"));
+  return absl::OkStatus();
 }
 
 absl::Status Runner::Analyses() {
@@ -376,13 +415,34 @@ absl::Status Runner::Jobs() {
       }));
   if (a_.json) {
     Print(MessageJson(job));
+  } else if (!job.result().empty()) {
+    Print(absl::StrCat("result: ", job.result(), "\n"));
   }
   return JobStatus(job);
 }
 
+absl::StatusOr<std::string> Runner::ResultName(const std::string& subject) {
+  if (!IsJobId(subject)) {
+    return subject;
+  }
+  MOESCOPE_ASSIGN_OR_RETURN(const v1::Job job, client_.GetJob(subject));
+  if (!job.result().empty()) {
+    return job.result();
+  }
+  if (!HasEnded(job.state())) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("job ", subject, " is ", JobStateText(job.state()),
+                     ": no result yet, see `jobs watch ", subject, "`"));
+  }
+  MOESCOPE_RETURN_IF_ERROR(JobStatus(job));
+  return absl::NotFoundError(
+      absl::StrCat("job ", subject, ": ", job.analysis(), " leaves no result"));
+}
+
 absl::Status Runner::Results() {
   if (a_.command == Command::kResultsShow) {
-    return Show(client_.GetResult(a_.subject), MessageText);
+    MOESCOPE_ASSIGN_OR_RETURN(const std::string name, ResultName(a_.subject));
+    return Show(client_.GetResult(name), MessageText);
   }
   ResultDocument document;
   MOESCOPE_RETURN_IF_ERROR(Read(a_.subject, "", document));
@@ -455,6 +515,12 @@ int ExitCode(const absl::Status& status, bool interrupted) {
     return 2;
   }
   return status.ok() ? 0 : 1;
+}
+
+std::string FailureText(const absl::Status& status) {
+  return status.GetPayload(kUsagePayload).has_value()
+             ? absl::StrCat("error: ", status.message(), "\n")
+             : ErrorText(status);
 }
 
 absl::Status UsageError(const absl::Status& status) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include "absl/status/status.h"
 #include "client/cli/arguments.h"
@@ -14,12 +15,15 @@ namespace moescope::client {
 absl::Status RunCommand(const Arguments& arguments,
                         std::function<bool()> interrupted);
 
-/// The exit status for `status`: 0, 1 (the server refused or failed), 2 (a
-/// parameter of `--set` that the analysis does not have), 130 when
-/// `interrupted`.
+/// The exit status for `status`: 0, 1 (the server refused or failed), 2 (wrong
+/// usage, see UsageError), 130 when `interrupted`.
 int ExitCode(const absl::Status& status, bool interrupted);
 
-/// INVALID_ARGUMENT that is wrong usage: found before the server was asked.
+/// What stands on stderr for a failed command: wrong usage in one line, all else
+/// as ErrorText has it.
+std::string FailureText(const absl::Status& status);
+
+/// `status` as wrong usage, found before the server was asked.
 absl::Status UsageError(const absl::Status& status);
 
 }  // namespace moescope::client

@@ -1,6 +1,7 @@
 #include <cstdint>
-#include <limits>
+#include <filesystem>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -8,9 +9,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/cli/arguments.h"
+#include "client/cli/utf8.h"
 
 #include "moescope/base/error.h"
 #include "moescope/base/file.h"
+#include "moescope/base/quote_name.h"
 #include "moescope/base/status_macros.h"
 
 namespace moescope::client {
@@ -21,9 +24,25 @@ constexpr std::int64_t kMaxFileBytes = std::int64_t{1} << 30;
 // More layers than any model has; bounds "0-999999999".
 constexpr std::int64_t kMaxLayers = 100000;
 
-absl::Status AddText(const std::string& label, const std::string& path,
-                     v1::Input& input) {
-  MOESCOPE_ASSIGN_OR_RETURN(std::string text, ReadFile(path, kMaxFileBytes));
+// Whatever is wrong with a file of the caller's own, the command line is.
+absl::StatusOr<std::string> ReadGiven(absl::string_view flag,
+                                      const std::string& path) {
+  std::error_code ignored;
+  // Reading one says no more than that it is one.
+  if (std::filesystem::is_directory(path, ignored)) {
+    return InvalidField(flag, absl::StrCat(QuoteName(path), " is a folder"));
+  }
+  auto text = ReadFile(path, kMaxFileBytes);
+  return text.ok() ? std::move(text)
+                   : InvalidField(flag, text.status().message());
+}
+
+absl::Status AddText(absl::string_view flag, const std::string& label,
+                     const std::string& path, v1::Input& input) {
+  MOESCOPE_RETURN_IF_ERROR(CheckUtf8(flag, label));
+  MOESCOPE_ASSIGN_OR_RETURN(std::string text, ReadGiven(flag, path));
+  MOESCOPE_RETURN_IF_ERROR(
+      CheckUtf8(absl::StrCat(flag, ": ", QuoteName(path)), text));
   v1::Document& document = *input.add_documents();
   document.set_label(label);
   document.set_text(std::move(text));
@@ -33,14 +52,15 @@ absl::Status AddText(const std::string& label, const std::string& path,
 
 absl::Status AddTokensFile(const std::string& path, v1::Input& input) {
   MOESCOPE_ASSIGN_OR_RETURN(const std::string text,
-                            ReadFile(path, kMaxFileBytes));
+                            ReadGiven("--tokens-file", path));
   int number = 0;
   for (const absl::string_view line : absl::StrSplit(text, '\n')) {
     ++number;
     auto tokens = ParseTokens(line);
     if (!tokens.ok()) {
       return Annotate(tokens.status(),
-                      absl::StrCat("--tokens-file, line ", number));
+                      absl::StrCat("--tokens-file: ", QuoteName(path),
+                                   ", line ", number));
     }
     if (tokens->ids_size() > 0) {
       *input.add_documents()->mutable_tokens() = *std::move(tokens);
@@ -50,6 +70,14 @@ absl::Status AddTokensFile(const std::string& path, v1::Input& input) {
 }
 
 }  // namespace
+
+absl::Status CheckUtf8(absl::string_view what, absl::string_view text) {
+  const std::size_t valid = ValidUtf8Bytes(text);
+  return valid == text.size()
+             ? absl::OkStatus()
+             : InvalidField(what, absl::StrCat("byte ", valid, " of ",
+                                               text.size(), " is not UTF-8"));
+}
 
 absl::StatusOr<std::vector<std::int64_t>> ParseLayers(absl::string_view text) {
   std::vector<std::int64_t> layers;
@@ -61,10 +89,10 @@ absl::StatusOr<std::vector<std::int64_t>> ParseLayers(absl::string_view text) {
     if (!absl::SimpleAtoi(ends.front(), &first) ||
         !absl::SimpleAtoi(ends.back(), &last) || first < 0 || last < first ||
         last > kMaxLayers) {
-      return InvalidField("--layers",
-                          absl::StrCat("\"", part,
-                                       "\" is neither a layer's number "
-                                       "nor a range such as 3-5"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(QuoteName(part),
+                       " is neither a layer's number "
+                       "nor a range such as 3-5"));
     }
     for (std::int64_t layer = first; layer <= last; ++layer) {
       layers.push_back(layer);
@@ -79,8 +107,8 @@ absl::StatusOr<v1::TokenIds> ParseTokens(absl::string_view text) {
        absl::StrSplit(text, absl::ByAnyChar(", \t\r"), absl::SkipEmpty())) {
     std::int32_t id = 0;
     if (!absl::SimpleAtoi(word, &id)) {
-      return InvalidField("tokens",
-                          absl::StrCat("\"", word, "\" is no token id"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(QuoteName(word), " is no token id"));
     }
     tokens.add_ids(id);
   }
@@ -91,10 +119,11 @@ absl::StatusOr<v1::Input> BuildInput(const InputArguments& arguments) {
   v1::Input input;
   input.set_sequence_tokens(arguments.sequence_tokens);
   if (arguments.text.has_value()) {
+    MOESCOPE_RETURN_IF_ERROR(CheckUtf8("--text", *arguments.text));
     input.add_documents()->set_text(*arguments.text);
   }
   if (arguments.file.has_value()) {
-    MOESCOPE_RETURN_IF_ERROR(AddText("", *arguments.file, input));
+    MOESCOPE_RETURN_IF_ERROR(AddText("--file", "", *arguments.file, input));
   }
   if (arguments.tokens.has_value()) {
     MOESCOPE_ASSIGN_OR_RETURN(*input.add_documents()->mutable_tokens(),
@@ -106,7 +135,8 @@ absl::StatusOr<v1::Input> BuildInput(const InputArguments& arguments) {
   for (const std::string& corpus : arguments.corpora) {
     const std::pair<std::string, std::string> parts =
         absl::StrSplit(corpus, absl::MaxSplits('=', 1));
-    MOESCOPE_RETURN_IF_ERROR(AddText(parts.first, parts.second, input));
+    MOESCOPE_RETURN_IF_ERROR(
+        AddText("--corpus", parts.first, parts.second, input));
   }
   return input;
 }

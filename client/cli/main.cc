@@ -4,7 +4,6 @@
 #include <cstdio>
 
 #include "client/cli/commands.h"
-#include "client/lib/rpc_status.h"
 
 namespace {
 
@@ -37,7 +36,7 @@ int main(int argc, char** argv) {
   if (interrupted && !status.ok()) {
     std::fputs("interrupted\n", stderr);
   } else if (!status.ok()) {
-    std::fputs(moescope::client::ErrorText(status).c_str(), stderr);
+    std::fputs(moescope::client::FailureText(status).c_str(), stderr);
   }
   return moescope::client::ExitCode(status, interrupted);
 }

@@ -43,6 +43,36 @@ const spec::Array* Find(absl::Span<const spec::Array> arrays,
   return nullptr;
 }
 
+// Where each token shown stands: its sequence and its place in it, from 0 on.
+struct TokenPlaces {
+  std::vector<std::size_t> sequences;
+  std::vector<std::size_t> positions;
+  bool several = false;
+};
+
+TokenPlaces FindPlaces(absl::Span<const spec::Array> arrays,
+                       std::size_t shown) {
+  TokenPlaces places;
+  std::vector<double> lengths;
+  if (const spec::Array* array = Find(arrays, "sequence_lengths");
+      array != nullptr) {
+    lengths = spec::ToDoubles(*array);
+  }
+  places.several = lengths.size() > 1;
+  std::size_t sequence = 0;
+  std::size_t position = 0;
+  for (std::size_t t = 0; t < shown; ++t) {
+    while (sequence < lengths.size() &&
+           position >= static_cast<std::size_t>(lengths[sequence])) {
+      ++sequence;
+      position = 0;
+    }
+    places.sequences.push_back(sequence);
+    places.positions.push_back(position++);
+  }
+  return places;
+}
+
 // Layers that have chosen experts, rising.
 std::vector<std::int64_t> TracedLayers(absl::Span<const spec::Array> arrays) {
   std::vector<std::int64_t> layers;
@@ -241,7 +271,11 @@ std::string TraceText(absl::Span<const spec::Array> arrays,
     return ArraysText(arrays);
   }
   const std::size_t shown = std::min(layers.size(), kMaxLayersShown);
+  const TokenPlaces places = FindPlaces(arrays, ids.size());
   std::vector<std::string> header = {"pos", "id", "token"};
+  if (places.several) {
+    header.insert(header.begin(), "seq");
+  }
   std::vector<LayerColumn> columns;
   for (std::size_t i = 0; i < shown; ++i) {
     header.push_back(absl::StrCat("layer ", layers[i]));
@@ -250,9 +284,12 @@ std::string TraceText(absl::Span<const spec::Array> arrays,
   Table table(header);
   for (std::size_t t = 0; t < ids.size(); ++t) {
     std::vector<std::string> row = {
-        absl::StrCat(t), absl::StrCat(ids[t]),
+        absl::StrCat(places.positions[t]), absl::StrCat(ids[t]),
         t < tokens.size() ? absl::StrCat("\"", Visible(tokens[t].text()), "\"")
                           : ""};
+    if (places.several) {
+      row.insert(row.begin(), absl::StrCat(places.sequences[t]));
+    }
     for (const LayerColumn& column : columns) {
       row.push_back(column.Cell(t));
     }
@@ -268,6 +305,31 @@ std::string TraceText(absl::Span<const spec::Array> arrays,
         " more layers: choose with --layers, or write all with -o\n");
   }
   return out;
+}
+
+std::string LeftOutText(const v1::ComputeExpertSimilarityResponse& response,
+                        absl::string_view participant) {
+  std::map<std::string, bool> takes_part;  // by level
+  for (const v1::ExpertSimilarityLayer& layer : response.layers()) {
+    for (const v1::SimilarityMatrix& matrix : layer.matrices()) {
+      takes_part[matrix.level()] |=
+          std::count(matrix.participants().begin(),
+                     matrix.participants().end(),
+                     std::string(participant)) > 0;
+    }
+  }
+  std::vector<std::string> without;
+  for (const auto& [level, there] : takes_part) {
+    if (!there) {
+      without.push_back(level == "router"
+                            ? "router (it has no router row)"
+                            : level + " (its shape is not an expert's)");
+    }
+  }
+  return without.empty()
+             ? ""
+             : absl::StrCat(participant, " left out: ",
+                            absl::StrJoin(without, ", "), "\n");
 }
 
 std::string SimilarityText(const v1::ComputeExpertSimilarityResponse& response,

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "client/export/result_document.h"
 
@@ -28,11 +29,17 @@ inline constexpr std::size_t kMaxTokensShown = 200;
 /// The ids that TraceText will show, for Tokenize.
 std::vector<std::int32_t> TokensToShow(absl::Span<const spec::Array> arrays);
 
-/// A line per token: position, id, its text (`tokens`, may be shorter), then
+/// A line per token: its sequence where there are several, its position there,
+/// id, its text (`tokens`, may be shorter), then
 /// per layer the chosen experts with their weights. Other arrays are
 /// summarised.
 std::string TraceText(absl::Span<const spec::Array> arrays,
                       absl::Span<const v1::Token> tokens);
+
+/// One line naming the levels at which `participant` ("S", "F"), which was asked
+/// for, takes no part, and why; empty where it takes part in all of them.
+std::string LeftOutText(const v1::ComputeExpertSimilarityResponse& response,
+                        absl::string_view participant);
 
 /// A heat map per layer, level and projection.
 std::string SimilarityText(const v1::ComputeExpertSimilarityResponse& response,

@@ -161,12 +161,27 @@ void AppendMember(const FieldDescriptor& field, const Message& member,
   AppendMessage(member, indent + "  ", out);
 }
 
+// Those that are set, and what is not the case: "no" is an answer.
+std::vector<const FieldDescriptor*> ShownFields(const Message& message) {
+  const auto& reflection = *message.GetReflection();
+  std::vector<const FieldDescriptor*> shown;
+  for (int i = 0; i < message.GetDescriptor()->field_count(); ++i) {
+    const FieldDescriptor* field = message.GetDescriptor()->field(i);
+    const bool answer = field->cpp_type() == FieldDescriptor::CPPTYPE_BOOL &&
+                        !field->is_repeated() && !field->has_presence();
+    if (answer || (field->is_repeated()
+                       ? reflection.FieldSize(message, field) > 0
+                       : reflection.HasField(message, field))) {
+      shown.push_back(field);
+    }
+  }
+  return shown;
+}
+
 void AppendMessage(const Message& message, const std::string& indent,
                    std::string& out) {
   const auto& reflection = *message.GetReflection();
-  std::vector<const FieldDescriptor*> fields;
-  reflection.ListFields(message, &fields);
-  for (const FieldDescriptor* field : fields) {
+  for (const FieldDescriptor* field : ShownFields(message)) {
     const bool member = field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
     if (!field->is_repeated()) {
       if (member) {
@@ -290,6 +305,23 @@ std::string CacheText(const v1::GetCacheStatsResponse& response) {
                       " joins, ", response.corrupt(), " corrupt; ",
                       absl::StrFormat("%.1f", response.saved_seconds()),
                       " s saved\n");
+}
+
+std::string EstimateText(const v1::EstimateModelResponse& response) {
+  // A model that is there needs nothing more.
+  const std::int64_t needed =
+      response.loaded() ? 0
+                        : response.weight_bytes() + response.workspace_bytes();
+  return absl::StrCat(
+      "device: ", response.device(), "\nneeded: ", FormatByteSize(needed),
+      " (weights ", FormatByteSize(response.weight_bytes()), ", workspace ",
+      FormatByteSize(response.workspace_bytes()),
+      ")\navailable: ", FormatByteSize(response.available_bytes()), " of ",
+      FormatByteSize(response.budget_bytes()),
+      "\nfits: ", response.fits() ? "yes" : "no", "\nevictions: ",
+      response.evictions().empty() ? "none"
+                                   : absl::StrJoin(response.evictions(), ", "),
+      "\nloaded: ", response.loaded() ? "yes" : "no", "\n");
 }
 
 std::string MessageText(const Message& message) {

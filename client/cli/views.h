@@ -21,7 +21,10 @@ std::string CacheText(const v1::GetCacheStatsResponse& response);
 /// "running", "loaded": the last word of an enumeration's value.
 std::string JobStateText(v1::JobState state);
 
-/// Any other message: a line per field that is set, members of messages
+/// What loading needs and what there is for it.
+std::string EstimateText(const v1::EstimateModelResponse& response);
+
+/// Any other message: a line per field that is set or a bool, members of messages
 /// indented, in the order of the contract; repeated members of scalars alone as
 /// a table. A job's or model's state is a word, a field that ends in "_bytes" a
 /// size.

@@ -266,10 +266,9 @@ absl::StatusOr<v1::GetResultResponse> Client::GetResult(
   return MOESCOPE_UNARY(results, GetResult, request);
 }
 
-absl::StatusOr<v1::Result> Client::ReadResult(const std::string& name,
-                                              const ChunkSink& sink) {
-  v1::ReadResultRequest request;
-  request.set_name(name);
+absl::StatusOr<v1::Result> Client::ReadResult(
+    const v1::ReadResultRequest& source, const ChunkSink& sink) {
+  v1::ReadResultRequest request = source;
   ResultStream stream;
   CallJobs jobs;
   absl::Status status;

@@ -81,8 +81,9 @@ class Client {
       const std::function<void(const v1::Job&)>& on_change);
 
   absl::StatusOr<v1::GetResultResponse> GetResult(const std::string& name);
-  /// Streams the chunks of the result into `sink`; gives its header.
-  absl::StatusOr<v1::Result> ReadResult(const std::string& name,
+  /// Streams the chunks of the result named in `source`, or of its job, into
+  /// `sink`; gives its header.
+  absl::StatusOr<v1::Result> ReadResult(const v1::ReadResultRequest& source,
                                         const ChunkSink& sink);
 
   absl::StatusOr<v1::GetServerInfoResponse> GetServerInfo();
