@@ -434,6 +434,15 @@ class CommandLine {
 }  // namespace
 
 ParseOutcome ParseArguments(int argc, const char* const* argv) {
+  // CLI11 would take the next word for the value.
+  for (int i = 1; i < argc; ++i) {
+    if (absl::string_view(argv[i]) == "--server=") {
+      ParseOutcome outcome;
+      outcome.exit_code = 2;
+      outcome.err = absl::StrCat("--server: ", CheckServer(""), "\n");
+      return outcome;
+    }
+  }
   return CommandLine().Parse(argc, argv);
 }
 

@@ -53,6 +53,8 @@ absl::Status AddText(absl::string_view flag, const std::string& label,
 absl::Status AddTokensFile(const std::string& path, v1::Input& input) {
   MOESCOPE_ASSIGN_OR_RETURN(const std::string text,
                             ReadGiven("--tokens-file", path));
+  MOESCOPE_RETURN_IF_ERROR(
+      CheckUtf8(absl::StrCat("--tokens-file: ", QuoteName(path)), text));
   int number = 0;
   for (const absl::string_view line : absl::StrSplit(text, '\n')) {
     ++number;

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -64,6 +65,10 @@ std::string ScalarText(const Message& message, const FieldDescriptor& field,
   const auto& r = *message.GetReflection();
   const auto* f = &field;
   const bool many = index >= 0;
+  if (field.full_name() == "moescope.v1.JobError.code") {
+    return absl::StatusCodeToString(
+        static_cast<absl::StatusCode>(r.GetInt32(message, f)));
+  }
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_INT32:
       return NumberText(field.name(),

@@ -34,8 +34,17 @@ ErrorDetails ReadDetails(const google::rpc::Status& status) {
   return out;
 }
 
+// Whether waiting changes nothing: a limit of the request's own size. gRPC's own
+// refusal has no reason.
+bool IsSizeLimit(absl::string_view reason, absl::string_view message) {
+  return reason == "TOKEN_LIMIT" || reason == "REPLY_TOO_LARGE" ||
+         reason == "WORKSPACE_TOO_LARGE" || reason == "REGEX_LIMIT" ||
+         absl::StrContains(message, "message larger than max");
+}
+
 // What the code, or its reason, asks of the caller.
-absl::string_view Advice(absl::StatusCode code, absl::string_view reason) {
+absl::string_view Advice(absl::StatusCode code, absl::string_view reason,
+                         absl::string_view message) {
   if (reason == "NO_TOKENIZER") {
     return "send token ids (--tokens) instead of text";
   }
@@ -52,7 +61,9 @@ absl::string_view Advice(absl::StatusCode code, absl::string_view reason) {
     case absl::StatusCode::kFailedPrecondition:
       return "change the state that the message names, then try again";
     case absl::StatusCode::kResourceExhausted:
-      return "try again later, or ask for less";
+      return IsSizeLimit(reason, message)
+                 ? "ask for less at once: waiting does not change the limit"
+                 : "try again later, or ask for less";
     case absl::StatusCode::kUnavailable:
       return "check that the server runs and that --server names its address, "
              "or try again soon";
@@ -97,7 +108,8 @@ std::string ErrorText(const absl::Status& status) {
     }
   }
   absl::StrAppend(&out, "  ", absl::StatusCodeToString(status.code()));
-  if (!details.reason.empty()) {
+  if (!details.reason.empty() &&
+      details.reason != absl::StatusCodeToString(status.code())) {
     absl::StrAppend(&out, " ", details.reason);
   }
   for (const auto& [key, value] : details.metadata) {
@@ -107,7 +119,8 @@ std::string ErrorText(const absl::Status& status) {
   if (details.retry_after.has_value()) {
     absl::StrAppend(&out, "  try again in ",
                     absl::FormatDuration(*details.retry_after), "\n");
-  } else if (const absl::string_view advice = Advice(status.code(), details.reason);
+  } else if (const absl::string_view advice =
+                 Advice(status.code(), details.reason, status.message());
              !advice.empty()) {
     absl::StrAppend(&out, "  ", advice, "\n");
   }

@@ -7,12 +7,17 @@
 #include <string>
 #include <vector>
 
+#include "client/cli/utf8.h"
+
+#include "moescope/base/file.h"
+
 namespace moescope::client {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Pair;
+using ::testing::StartsWith;
 
 ParseOutcome Parse(std::initializer_list<const char*> words) {
   std::vector<const char*> argv = {"moescope"};
@@ -112,6 +117,56 @@ TEST(ArgumentsTest, DetachedJobWritesNoFile) {
   EXPECT_THAT(outcome.err, HasSubstr("--detach"));
 }
 
+TEST(ArgumentsTest, AServerIsHostAndPort) {
+  EXPECT_TRUE(Parse({"models", "list", "--server", "[::1]:50051"})
+                  .arguments.has_value());
+  EXPECT_THAT(
+      Parse({"models", "list", "--server", "127.0.0.1:99999"}).err,
+      HasSubstr("--server: \"127.0.0.1:99999\" is not HOST:PORT"));
+  EXPECT_THAT(Parse({"models", "list", "--server", "127.0.0.1"}).err,
+              HasSubstr("--server: \"127.0.0.1\" is not HOST:PORT"));
+  EXPECT_THAT(Parse({"models", "list", "--server", "http://h:1"}).err,
+              HasSubstr("--server: \"http://h:1\" is not HOST:PORT"));
+  EXPECT_THAT(Parse({"models", "list", "--server", "::1:5"}).err,
+              HasSubstr("is not HOST:PORT"));
+  const ParseOutcome empty = Parse({"--server=", "models", "list"});
+  EXPECT_EQ(empty.exit_code, 2);
+  EXPECT_EQ(empty.err, "--server: \"\" is not HOST:PORT\n");
+}
+
+TEST(ArgumentsTest, WrongNumbersAreNamedOnceAndInShort) {
+  EXPECT_THAT(Parse({"models", "list", "--timeout", "abc"}).err,
+              StartsWith("--timeout: \"abc\" is no number of seconds\n"));
+  EXPECT_THAT(Parse({"trace", "m", "--text", "a", "--layers", "x"}).err,
+              StartsWith("--layers: \"x\" is neither"));
+}
+
+TEST(ArgumentsTest, WhatWouldChangeNothingIsRefused) {
+  EXPECT_THAT(Parse({"similarity", "m", "--level", "router", "--projections",
+                     "gate_proj"})
+                  .err,
+              HasSubstr("--projections: "));
+  EXPECT_THAT(Parse({"similarity", "m", "--level", "router", "--shared"}).err,
+              HasSubstr("--shared: "));
+  EXPECT_THAT(
+      Parse({"trace", "m", "--text", "a", "--sequence-tokens", "8"}).err,
+      HasSubstr("--sequence-tokens: "));
+}
+
+TEST(ArgumentsTest, AParameterIsGivenOnce) {
+  EXPECT_THAT(Parse({"analyze", "m", "n", "--set", "model=\"x\""}).err,
+              HasSubstr("--set: model is the argument MODEL"));
+  EXPECT_THAT(Parse({"analyze", "m", "n", "--set", "a=1", "--set", "a=2"}).err,
+              HasSubstr("--set: \"a\" is given twice"));
+  EXPECT_THAT(
+      Parse({"analyze", "m", "n", "--set", "level=1", "--set", "levels=2"}).err,
+      HasSubstr("is given twice"));
+  EXPECT_THAT(Parse({"analyze", "m", "n", "--set", "baseline=\"x\"",
+                     "--baseline", "y"})
+                  .err,
+              HasSubstr("--set: baseline excludes --baseline"));
+}
+
 TEST(LayersTest, AreNumbersAndRanges) {
   EXPECT_THAT(*ParseLayers("0,3-5"), ElementsAre(0, 3, 4, 5));
 }
@@ -150,11 +205,59 @@ TEST(InputTest, ACorpusIsCutAndLabelled) {
   EXPECT_TRUE(input->documents(0).cut());
 }
 
-TEST(InputTest, AMissingFileIsNotFound) {
+TEST(InputTest, AMissingFileIsNamedWithItsFlag) {
   InputArguments arguments;
   arguments.file = "/nowhere/text";
 
-  EXPECT_EQ(BuildInput(arguments).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(BuildInput(arguments).status().message(),
+            "--file: /nowhere/text: No such file or directory");
+}
+
+TEST(InputTest, AFolderIsNoText) {
+  InputArguments arguments;
+  arguments.corpora = {"a=/"};
+
+  const absl::Status status = BuildInput(arguments).status();
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "--corpus: \"/\" is a folder");
+}
+
+TEST(InputTest, AByteThatIsNotUtf8IsNamedByItsOffset) {
+  InputArguments arguments;
+  arguments.text = "caf\xe9!";
+
+  const absl::Status status = BuildInput(arguments).status();
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "--text: byte 3 of 5 is not UTF-8");
+}
+
+TEST(InputTest, AFileThatIsNotUtf8IsNamedWithFlagAndOffset) {
+  InputArguments file;
+  file.file = ::testing::TempDir() + "moescope_not_utf8";
+  ASSERT_TRUE(WriteFileAtomically(*file.file, "ab\xff").ok());
+  InputArguments corpus;
+  corpus.corpora = {"a=" + *file.file};
+  InputArguments tokens;
+  tokens.tokens_file = *file.file;
+
+  const std::string wrong =
+      ": \"" + *file.file + "\": byte 2 of 3 is not UTF-8";
+  EXPECT_EQ(BuildInput(file).status().message(), "--file" + wrong);
+  EXPECT_EQ(BuildInput(corpus).status().message(), "--corpus" + wrong);
+  EXPECT_EQ(BuildInput(tokens).status().message(), "--tokens-file" + wrong);
+}
+
+TEST(Utf8Test, TakesWhatTheStandardTakesAndNothingElse) {
+  EXPECT_EQ(ValidUtf8Bytes(""), 0u);
+  EXPECT_EQ(ValidUtf8Bytes("a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"), 10u);
+  EXPECT_EQ(ValidUtf8Bytes("\xf4\x8f\xbf\xbf"), 4u);  // U+10FFFF
+  EXPECT_EQ(ValidUtf8Bytes("a\xc0\xaf"), 1u);          // longer than needed
+  EXPECT_EQ(ValidUtf8Bytes("a\xed\xa0\x80"), 1u);      // a surrogate
+  EXPECT_EQ(ValidUtf8Bytes("a\xf4\x90\x80\x80"), 1u);  // above U+10FFFF
+  EXPECT_EQ(ValidUtf8Bytes("a\xe2\x82"), 1u);          // cut short
+  EXPECT_EQ(ValidUtf8Bytes("a\xe2\x82z"), 1u);
 }
 
 }  // namespace

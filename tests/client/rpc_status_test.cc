@@ -47,7 +47,19 @@ TEST(ErrorTextTest, NamesFieldReasonAndWhatToDo) {
             "error: too much\n"
             "  input: too many tokens\n"
             "  RESOURCE_EXHAUSTED TOKEN_LIMIT limit=1048576\n"
-            "  try again later, or ask for less\n");
+            "  ask for less at once: waiting does not change the limit\n");
+}
+
+TEST(ErrorTextTest, AFullQueueIsWorthAnotherTry) {
+  EXPECT_THAT(ErrorText(FieldError(absl::StatusCode::kResourceExhausted,
+                                   "queue", "is full", "QUEUE_FULL")),
+              ::testing::HasSubstr("  try again later, or ask for less\n"));
+}
+
+TEST(ErrorTextTest, NamesACodeOnce) {
+  EXPECT_THAT(ErrorText(FieldError(absl::StatusCode::kDataLoss, "shard",
+                                   "is cut short", "DATA_LOSS")),
+              ::testing::HasSubstr("  DATA_LOSS\n"));
 }
 
 TEST(ErrorTextTest, SpeaksOfTokenIdsWhereATokenizerIsLackingOnly) {

@@ -8,6 +8,7 @@
 #include "client/cli/progress.h"
 #include "client/cli/result_view.h"
 #include "client/cli/table.h"
+#include "client/cli/views.h"
 
 namespace moescope::client {
 namespace {
@@ -69,6 +70,72 @@ TEST(TraceTextTest, ShowsWordsExpertsAndWeights) {
             "pos  id  token    layer 3\n"
             "0    5   \" As\\n\"  1:0.75 0:0.25\n"
             "1    6            2:0.50 3:0.50\n");
+}
+
+TEST(TraceTextTest, PositionsBeginAgainInEachSequence) {
+  const std::vector<std::int64_t> ids = {5, 6, 7};
+  const std::vector<std::int64_t> lengths = {2, 1};
+  const std::vector<std::int64_t> experts = {1, 2, 3};
+  const std::vector<spec::Array> arrays = {
+      spec::MakeArray("input_ids", {3}, absl::MakeConstSpan(ids)),
+      spec::MakeArray("sequence_lengths", {2}, absl::MakeConstSpan(lengths)),
+      spec::MakeArray("layer.0.topk_ids", {3, 1},
+                      absl::MakeConstSpan(experts))};
+
+  EXPECT_EQ(TraceText(arrays, {}),
+            "seq  pos  id  token  layer 0\n"
+            "0    0    5          1\n"
+            "0    1    6          2\n"
+            "1    0    7          3\n");
+}
+
+TEST(SimilarityTest, SaysWhereAParticipantIsLeftOut) {
+  v1::ComputeExpertSimilarityResponse response;
+  v1::ExpertSimilarityLayer& layer = *response.add_layers();
+  v1::SimilarityMatrix& matrix = *layer.add_matrices();
+  matrix.set_level("matrix");
+  matrix.add_participants("0");
+  v1::SimilarityMatrix& average = *layer.add_matrices();
+  average.set_level("neuron_average");
+  average.add_participants("0");
+  average.add_participants("S");
+
+  EXPECT_EQ(LeftOutText(response, "S"),
+            "S left out: matrix (its shape is not an expert's)\n");
+}
+
+TEST(MessageTextTest, NoIsAnAnswer) {
+  v1::SubmitAnalysisResponse response;
+  response.set_spec_json("{}");
+
+  EXPECT_EQ(MessageText(response), "cached: no\nspec_json: {}\n");
+}
+
+TEST(MessageTextTest, ACodeIsAName) {
+  v1::Model model;
+  model.mutable_error()->set_code(15);
+
+  EXPECT_EQ(MessageText(model),
+            "error:\n  code: DATA_LOSS\nforward_pass: no\n");
+}
+
+TEST(EstimateTextTest, SetsNeededAgainstAvailable) {
+  v1::EstimateModelResponse response;
+  response.set_device("cpu");
+  response.set_weight_bytes(std::int64_t{3} << 20);
+  response.set_workspace_bytes(std::int64_t{1} << 20);
+  response.set_budget_bytes(std::int64_t{2} << 20);
+
+  EXPECT_EQ(EstimateText(response),
+            "device: cpu\n"
+            "needed: 4.0 MiB (weights 3.0 MiB, workspace 1.0 MiB)\n"
+            "available: 0 B of 2.0 MiB\n"
+            "fits: no\nevictions: none\nloaded: no\n");
+}
+
+TEST(FailureTextTest, WrongUsageTakesOneLineWithoutAdvice) {
+  EXPECT_EQ(FailureText(UsageError(absl::InvalidArgumentError("--file: x"))),
+            "error: --file: x\n");
 }
 
 TEST(ExitCodeTest, TellsInterruptionUsageAndFailureApart) {

@@ -106,6 +106,24 @@ class Refusals(unittest.TestCase):
             self.assertNotIn(self.folder,
                              self.refused("trace", model, "--text", "hi"))
 
+    def test_files_of_ones_own_that_cant_be_read_are_wrong_usage(self):
+        path = os.path.join(self.folder, "latin.txt")
+        with open(path, "wb") as file:
+            file.write(b"caf\xe9")
+        for flag, wrong in (("--file", "/nowhere/text"), ("--file", "/"),
+                            ("--tokens-file", path), ("--file", path)):
+            said = self.refused("trace", "good", flag, wrong, status=2)
+            self.assertTrue(said.startswith(f"error: {flag}: "), said)
+            self.assertEqual(said.count("\n"), 1, said)
+        self.assertIn("byte 3 of 4 is not UTF-8", said)
+        self.assertIn("--corpus: ", self.refused(
+            "neurons", "good", "--corpus", "a=" + path, status=2))
+
+    def test_text_that_is_not_utf8_is_wrong_usage(self):
+        self.assertEqual(
+            "error: --text: byte 1 of 2 is not UTF-8\n",
+            self.refused("trace", "good", "--text", b"a\xe9", status=2))
+
     def test_unknown_flag_is_wrong_usage(self):
         self.assertIn("--nonsense",
                       self.refused("trace", "good", "--text", "hi",

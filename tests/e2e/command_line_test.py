@@ -86,6 +86,38 @@ class AgainstServer(unittest.TestCase):
         self.assertIn("size_bytes: 8.4 MiB\n", shown)
         self.assertIn("forward_pass: ", shown)
 
+    def test_a_job_leads_to_its_result(self):
+        submitted = self.client.run("analyze", "tiny-mixtral",
+                                    "expert_similarity", "--detach")
+        job = submitted.stdout.strip()
+        self.assertIn("moescope results fetch " + job, submitted.stderr)
+        watched = self.client.run("jobs", "watch", job)
+        self.assertEqual(watched.returncode, 0, watched.stderr)
+        last = watched.stdout.splitlines()[-1]
+        self.assertRegex(last, "^result: [0-9a-f]{64}$")
+        name = last.split()[1]
+        by_job = self.client.run("results", "show", job).stdout
+        self.assertIn("name: " + name, by_job)
+        self.assertEqual(by_job, self.client.run("results", "show", name).stdout)
+        path = os.path.join(self.server.folder, "by_job.json")
+        fetched = self.client.run("results", "fetch", job, "-o", path)
+        self.assertEqual(fetched.returncode, 0, fetched.stderr)
+        self.assertGreater(os.path.getsize(path), 0)
+
+    def test_whoever_takes_no_part_is_named(self):
+        said = self.client.run("similarity", "tiny-deepseek", "--layers", "1",
+                               "--shared").stderr
+        self.assertIn("S left out: matrix (its shape is not an expert's), "
+                      "router (it has no router row)\n", said)
+
+    def test_what_loading_needs_is_set_against_what_is_there(self):
+        shown = self.client.run("models", "load", "tiny-mixtral",
+                                "--dry-run").stdout
+        self.assertRegex(shown, "needed: .* MiB \\(weights 10.6 MiB, workspace ")
+        self.assertRegex(shown, "\navailable: .* of ")
+        self.assertIn("\nfits: yes\n", shown)
+        self.assertIn("\nloaded: no\n", shown)
+
 
 if __name__ == "__main__":
     unittest.main(argv=sys.argv[:1])
