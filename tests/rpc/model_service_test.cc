@@ -1,28 +1,22 @@
 // ModelService over a model root of its own: pages, and a model without a
 // forward pass.
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <sstream>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
-#include "google/rpc/error_details.pb.h"
-#include "google/rpc/status.pb.h"
 #include "moescope/v1/analysis.grpc.pb.h"
 #include "moescope/v1/model.grpc.pb.h"
 
-#include "moescope/base/clock.h"
 #include "moescope/rpc/rpc_server.h"
-#include "moescope/service/service.h"
-#include "moescope/telemetry/metrics.h"
+#include "tests/rpc/running_server.h"
 
 namespace moescope {
 namespace {
@@ -34,14 +28,9 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 
 // "strange" has a position encoding that no version of ours knows.
-class ModelServiceTest : public testing::Test {
+class ModelServiceTest : public RunningServer {
  protected:
-  ModelServiceTest()
-      : folder_(fs::path(testing::TempDir()) /
-                ("model_service_test_" + std::to_string(::getpid()))) {}
-
   void SetUp() override {
-    fs::remove_all(folder_);
     AddModel("first");
     AddModel("second");
     AddModel("strange");
@@ -51,26 +40,9 @@ class ModelServiceTest : public testing::Test {
                  R"(, "rope_scaling": {"type": "spiral", "factor": 2.0}})");
     std::ofstream(config) << text;
 
-    ServiceOptions options;
+    ServiceOptions options = OneWorker();
     options.model_root = (folder_ / "models").string();
-    options.data_dir = (folder_ / "data").string();
-    options.device = "cpu";
-    options.version = "0.0.0";
-    auto service = Service::Create(options, Clock::Real(), metrics_);
-    ASSERT_TRUE(service.ok()) << service.status();
-    service_ = *std::move(service);
-    auto server = RpcServer::Start(RpcServerOptions(), *service_, metrics_);
-    ASSERT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-    const auto channel = grpc::CreateChannel(
-        server_->address(), grpc::InsecureChannelCredentials());
-    models_ = v1::ModelService::NewStub(channel);
-    analysis_ = v1::AnalysisService::NewStub(channel);
-  }
-  void TearDown() override {
-    server_.reset();
-    service_.reset();
-    fs::remove_all(folder_);
+    Start(options, RpcServerOptions());
   }
 
   void AddModel(const std::string& name) const {
@@ -117,13 +89,6 @@ class ModelServiceTest : public testing::Test {
     EXPECT_TRUE(models_->GetModel(&context, request, &response).ok());
     return response.model();
   }
-
-  const fs::path folder_;
-  Metrics metrics_;
-  std::unique_ptr<Service> service_;
-  std::unique_ptr<RpcServer> server_;
-  std::unique_ptr<v1::ModelService::Stub> models_;
-  std::unique_ptr<v1::AnalysisService::Stub> analysis_;
 };
 
 TEST_F(ModelServiceTest, PagesOfModelsFollowEachOther) {
@@ -171,12 +136,7 @@ TEST_F(ModelServiceTest, TokensAreRefusedWhereThereIsNoForwardPass) {
 
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
   EXPECT_THAT(status.error_message(), HasSubstr("spec.model: no forward pass"));
-  google::rpc::Status details;
-  ASSERT_TRUE(details.ParseFromString(status.error_details()));
-  google::rpc::ErrorInfo info;
-  ASSERT_GT(details.details_size(), 0);
-  ASSERT_TRUE(details.details(0).UnpackTo(&info));
-  EXPECT_EQ(info.reason(), "NO_FORWARD_PASS");
+  EXPECT_EQ(ReasonOf(status), "NO_FORWARD_PASS");
 }
 
 TEST_F(ModelServiceTest, WeightsAreAnalysedWhereThereIsNoForwardPass) {

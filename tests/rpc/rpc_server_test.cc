@@ -1,11 +1,7 @@
 #include "moescope/rpc/rpc_server.h"
 
-#include <unistd.h>
-
-#include <filesystem>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -14,26 +10,19 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "google/rpc/error_details.pb.h"
-#include "google/rpc/status.pb.h"
 #include "moescope/v1/admin.grpc.pb.h"
 #include "moescope/v1/analysis.grpc.pb.h"
 #include "moescope/v1/job.grpc.pb.h"
 #include "moescope/v1/model.grpc.pb.h"
 #include "moescope/v1/result.grpc.pb.h"
 
-#include "moescope/base/clock.h"
 #include "moescope/codec/messages.h"
-#include "moescope/service/service.h"
-#include "moescope/telemetry/metrics.h"
+#include "tests/rpc/running_server.h"
 
 namespace moescope {
 namespace {
 
 using testing::HasSubstr;
-
-constexpr char kModel[] = "tiny-mixtral";
-constexpr int kMaxTokens = 200000;
 
 // A unary call whose metadata are looked at before its reply.
 class NeuronCall {
@@ -82,122 +71,12 @@ class NeuronCall {
       reader_;
 };
 
-// A whole server of this process, with a channel to it.
-class RpcServerTest : public testing::Test {
+class RpcServerTest : public RunningServer {
  protected:
   void SetUp() override {
-    data_dir_ = testing::TempDir() + "rpc_server_test_" +
-                std::to_string(::getpid());
-    std::filesystem::remove_all(data_dir_);
-    ServiceOptions options;
-    options.model_root = MOESCOPE_SOURCE_DIR "/tests/testdata/models";
-    options.data_dir = data_dir_;
-    options.device = "cpu";
-    options.version = "0.0.0";
-    options.max_tokens = kMaxTokens;
-    options.workers = 1;
-    auto service = Service::Create(options, Clock::Real(), metrics_);
-    ASSERT_TRUE(service.ok()) << service.status();
-    service_ = *std::move(service);
-    RpcServerOptions rpc_options;
-    rpc_options.watch_heartbeat = absl::Milliseconds(50);
-    auto server = RpcServer::Start(rpc_options, *service_, metrics_);
-    ASSERT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-    channel_ = grpc::CreateChannel(server_->address(),
-                                   grpc::InsecureChannelCredentials());
-    analysis_ = v1::AnalysisService::NewStub(channel_);
-    models_ = v1::ModelService::NewStub(channel_);
-    jobs_ = v1::JobService::NewStub(channel_);
-  }
-  void TearDown() override {
-    server_.reset();
-    service_.reset();
-    std::filesystem::remove_all(data_dir_);
-  }
-
-  static v1::TraceRoutingRequest TraceRequest() {
-    v1::TraceRoutingRequest request;
-    request.mutable_spec()->set_model(kModel);
-    v1::TokenIds& tokens =
-        *request.mutable_input()->add_documents()->mutable_tokens();
-    tokens.add_ids(1);
-    tokens.add_ids(5);
-    tokens.add_ids(9);
-    return request;
-  }
-
-  // What a trace answered.
-  struct Trace {
-    grpc::Status status;
-    std::vector<spec::Chunk> chunks;
-    v1::Result result;
-    std::string cache;
-  };
-  Trace RunTrace(const v1::TraceRoutingRequest& request) {
-    Trace trace;
-    grpc::ClientContext context;
-    const auto reader = analysis_->TraceRouting(&context, request);
-    v1::TraceRoutingResponse response;
-    codec::ChunkAssembler assembler;
-    while (reader->Read(&response)) {
-      if (response.has_result()) {
-        trace.result = response.result();
-        continue;
-      }
-      auto chunk = assembler.Add(response.slice());
-      EXPECT_TRUE(chunk.ok()) << chunk.status();
-      if (chunk.ok() && chunk->has_value()) {
-        trace.chunks.push_back(**std::move(chunk));
-      }
-    }
-    trace.status = reader->Finish();
-    const auto& metadata = context.GetServerInitialMetadata();
-    const auto cache = metadata.find("moescope-cache");
-    if (cache != metadata.end()) {
-      trace.cache = std::string(cache->second.data(), cache->second.size());
-    }
-    return trace;
-  }
-
-  // A job that keeps the only worker busy until it is cancelled.
-  std::string OccupyWorker() {
-    v1::SubmitAnalysisRequest request;
-    request.mutable_spec()->mutable_activation_statistics()->set_model(kModel);
-    for (int i = 0; i < kMaxTokens / 1000; ++i) {
-      request.mutable_input()->add_documents()->mutable_tokens()->mutable_ids()
-          ->Resize(1000, 7);
-    }
-    v1::SubmitAnalysisResponse response;
-    grpc::ClientContext context;
-    const grpc::Status status =
-        analysis_->SubmitAnalysis(&context, request, &response);
-    EXPECT_TRUE(status.ok()) << status.error_message();
-    const std::string id = response.job().id();
-    // Until it runs, jobs of a direct call would go first.
-    const absl::Time bound = absl::Now() + absl::Seconds(30);
-    while (StateOf(id) != v1::JOB_STATE_RUNNING && absl::Now() < bound) {
-      absl::SleepFor(absl::Milliseconds(2));
-    }
-    EXPECT_EQ(StateOf(id), v1::JOB_STATE_RUNNING);
-    return id;
-  }
-
-  void CancelJob(const std::string& id) {
-    v1::CancelJobRequest request;
-    request.set_id(id);
-    v1::CancelJobResponse response;
-    grpc::ClientContext context;
-    EXPECT_TRUE(jobs_->CancelJob(&context, request, &response).ok());
-  }
-
-  v1::JobState StateOf(const std::string& id) {
-    v1::GetJobRequest request;
-    request.set_id(id);
-    v1::GetJobResponse response;
-    grpc::ClientContext context;
-    EXPECT_TRUE(jobs_->GetJob(&context, request, &response).ok());
-    return response.job().state();
+    RpcServerOptions options;
+    options.watch_heartbeat = absl::Milliseconds(50);
+    Start(OneWorker(), options);
   }
 
   v1::Job WatchToEnd(const std::string& id) {
@@ -226,28 +105,6 @@ class RpcServerTest : public testing::Test {
     }
     return expires;
   }
-
-  // The first field that the details of `status` complain of.
-  static std::string FieldOf(const grpc::Status& status) {
-    google::rpc::Status details;
-    google::rpc::BadRequest request;
-    EXPECT_TRUE(details.ParseFromString(status.error_details()));
-    for (const auto& detail : details.details()) {
-      if (detail.UnpackTo(&request)) {
-        return request.field_violations(0).field();
-      }
-    }
-    return "";
-  }
-
-  std::string data_dir_;
-  Metrics metrics_;
-  std::unique_ptr<Service> service_;
-  std::unique_ptr<RpcServer> server_;
-  std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<v1::AnalysisService::Stub> analysis_;
-  std::unique_ptr<v1::ModelService::Stub> models_;
-  std::unique_ptr<v1::JobService::Stub> jobs_;
 };
 
 TEST_F(RpcServerTest, SecondTraceComesFromTheCacheWithTheSameDigest) {

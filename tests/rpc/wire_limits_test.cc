@@ -1,117 +1,36 @@
 // What the wire allows, and how it says no.
-#include <unistd.h>
 
-#include <filesystem>
 #include <memory>
 #include <string>
-#include <utility>
 
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
-#include "google/rpc/error_details.pb.h"
-#include "google/rpc/status.pb.h"
 #include "moescope/v1/admin.grpc.pb.h"
 #include "moescope/v1/analysis.grpc.pb.h"
 #include "moescope/v1/job.grpc.pb.h"
 #include "moescope/v1/model.grpc.pb.h"
 
-#include "moescope/base/clock.h"
 #include "moescope/rpc/rpc_server.h"
-#include "moescope/service/service.h"
-#include "moescope/telemetry/metrics.h"
+#include "tests/rpc/running_server.h"
 
 namespace moescope {
 namespace {
 
 using testing::HasSubstr;
 
-constexpr char kModel[] = "tiny-mixtral";
-constexpr int kMaxTokens = 200000;
 constexpr int kMaxStreams = 2;
 constexpr std::int64_t kMaxPageBytes = 11000;
 
-// A whole server with small limits, and a channel to it.
-class WireLimitsTest : public testing::Test {
+// A server with small limits.
+class WireLimitsTest : public RunningServer {
  protected:
   void SetUp() override {
-    data_dir_ = testing::TempDir() + "wire_limits_test_" +
-                std::to_string(::getpid());
-    std::filesystem::remove_all(data_dir_);
-    ServiceOptions options;
-    options.model_root = MOESCOPE_SOURCE_DIR "/tests/testdata/models";
-    options.data_dir = data_dir_;
-    options.device = "cpu";
-    options.version = "0.0.0";
-    options.max_tokens = kMaxTokens;
-    options.workers = 1;
-    auto service = Service::Create(options, Clock::Real(), metrics_);
-    ASSERT_TRUE(service.ok()) << service.status();
-    service_ = *std::move(service);
-    RpcServerOptions rpc_options;
-    rpc_options.max_streams = kMaxStreams;
-    rpc_options.max_page_bytes = kMaxPageBytes;
-    auto server = RpcServer::Start(rpc_options, *service_, metrics_);
-    ASSERT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-    channel_ = grpc::CreateChannel(server_->address(),
-                                   grpc::InsecureChannelCredentials());
-    analysis_ = v1::AnalysisService::NewStub(channel_);
-    models_ = v1::ModelService::NewStub(channel_);
-    jobs_ = v1::JobService::NewStub(channel_);
-  }
-  void TearDown() override {
-    server_.reset();
-    service_.reset();
-    std::filesystem::remove_all(data_dir_);
-  }
-
-  static v1::TraceRoutingRequest TraceRequest() {
-    v1::TraceRoutingRequest request;
-    request.mutable_spec()->set_model(kModel);
-    v1::TokenIds& tokens =
-        *request.mutable_input()->add_documents()->mutable_tokens();
-    tokens.add_ids(1);
-    tokens.add_ids(5);
-    return request;
-  }
-
-  grpc::Status RunTrace(const v1::TraceRoutingRequest& request) {
-    grpc::ClientContext context;
-    const auto reader = analysis_->TraceRouting(&context, request);
-    v1::TraceRoutingResponse response;
-    while (reader->Read(&response)) {
-    }
-    return reader->Finish();
-  }
-
-  std::string Submit(const v1::SubmitAnalysisRequest& request) {
-    v1::SubmitAnalysisResponse response;
-    grpc::ClientContext context;
-    const grpc::Status status =
-        analysis_->SubmitAnalysis(&context, request, &response);
-    EXPECT_TRUE(status.ok()) << status.error_message();
-    return response.job().id();
-  }
-
-  // A job that keeps the only worker busy until it is cancelled.
-  std::string OccupyWorker() {
-    v1::SubmitAnalysisRequest request;
-    request.mutable_spec()->mutable_activation_statistics()->set_model(kModel);
-    for (int i = 0; i < kMaxTokens / 1000; ++i) {
-      request.mutable_input()->add_documents()->mutable_tokens()->mutable_ids()
-          ->Resize(1000, 7);
-    }
-    return Submit(request);
-  }
-
-  void CancelJob(const std::string& id) {
-    v1::CancelJobRequest request;
-    request.set_id(id);
-    v1::CancelJobResponse response;
-    grpc::ClientContext context;
-    EXPECT_TRUE(jobs_->CancelJob(&context, request, &response).ok());
+    RpcServerOptions options;
+    options.max_streams = kMaxStreams;
+    options.max_page_bytes = kMaxPageBytes;
+    Start(OneWorker(), options);
   }
 
   // A job whose record is a little longer than `label`.
@@ -142,38 +61,6 @@ class WireLimitsTest : public testing::Test {
     EXPECT_TRUE(reader->Read(&response));
     return reader;
   }
-
-  // The reason that the details of `status` give.
-  static std::string ReasonOf(const grpc::Status& status) {
-    google::rpc::Status details;
-    google::rpc::ErrorInfo info;
-    EXPECT_TRUE(details.ParseFromString(status.error_details()));
-    EXPECT_GT(details.details_size(), 0);
-    EXPECT_TRUE(details.details(0).UnpackTo(&info));
-    return info.reason();
-  }
-
-  // The first field that the details of `status` complain of.
-  static std::string FieldOf(const grpc::Status& status) {
-    google::rpc::Status details;
-    google::rpc::BadRequest request;
-    EXPECT_TRUE(details.ParseFromString(status.error_details()));
-    for (const auto& detail : details.details()) {
-      if (detail.UnpackTo(&request)) {
-        return request.field_violations(0).field();
-      }
-    }
-    return "";
-  }
-
-  std::string data_dir_;
-  Metrics metrics_;
-  std::unique_ptr<Service> service_;
-  std::unique_ptr<RpcServer> server_;
-  std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<v1::AnalysisService::Stub> analysis_;
-  std::unique_ptr<v1::ModelService::Stub> models_;
-  std::unique_ptr<v1::JobService::Stub> jobs_;
 };
 
 TEST_F(WireLimitsTest, OneStreamTooManyIsRefusedAndOtherCallsAreAnswered) {
@@ -183,7 +70,7 @@ TEST_F(WireLimitsTest, OneStreamTooManyIsRefusedAndOtherCallsAreAnswered) {
   const auto first = OpenWatch(busy, first_context);
   const auto second = OpenWatch(busy, second_context);
 
-  const grpc::Status refused = RunTrace(TraceRequest());
+  const grpc::Status refused = RunTrace(TraceRequest()).status;
   v1::GetServerInfoResponse info;
   grpc::ClientContext info_context;
   const grpc::Status answered =
@@ -222,7 +109,7 @@ TEST_F(WireLimitsTest, DrainingServerRefusesNewCallsAndSaysSo) {
 
   EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(ReasonOf(refused), "DRAINING");
-  EXPECT_EQ(RunTrace(TraceRequest()).error_code(),
+  EXPECT_EQ(RunTrace(TraceRequest()).status.error_code(),
             grpc::StatusCode::UNAVAILABLE);
   EXPECT_TRUE(answered.ok()) << answered.error_message();
   EXPECT_TRUE(info.draining());
@@ -278,7 +165,7 @@ TEST_F(WireLimitsTest, UnknownModelIsNamedWhereTheClientWroteIt) {
   v1::ComputeExpertSimilarityResponse response;
   grpc::ClientContext context;
 
-  EXPECT_EQ(FieldOf(RunTrace(trace)), "spec.model");
+  EXPECT_EQ(FieldOf(RunTrace(trace).status), "spec.model");
   EXPECT_EQ(FieldOf(analysis_->ComputeExpertSimilarity(&context, similarity,
                                                        &response)),
             "spec.baseline");
@@ -292,8 +179,8 @@ TEST_F(WireLimitsTest, WrongInputIsNamedWhereTheClientWroteIt) {
   inside.mutable_spec()->mutable_input()->add_ids(-1);
   inside.mutable_spec()->mutable_input()->add_lengths(1);
 
-  EXPECT_EQ(FieldOf(RunTrace(beside)), "input");
-  EXPECT_EQ(FieldOf(RunTrace(inside)), "spec.input");
+  EXPECT_EQ(FieldOf(RunTrace(beside).status), "input");
+  EXPECT_EQ(FieldOf(RunTrace(inside).status), "spec.input");
 }
 
 TEST_F(WireLimitsTest, WrongActivationSettingIsNamedWhereTheClientWroteIt) {
