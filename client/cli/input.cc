@@ -9,12 +9,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/cli/arguments.h"
-#include "client/cli/utf8.h"
 
 #include "moescope/base/error.h"
 #include "moescope/base/file.h"
 #include "moescope/base/quote_name.h"
 #include "moescope/base/status_macros.h"
+#include "moescope/base/utf8.h"
 
 namespace moescope::client {
 namespace {
@@ -74,10 +74,10 @@ absl::Status AddTokensFile(const std::string& path, v1::Input& input) {
 }  // namespace
 
 absl::Status CheckUtf8(absl::string_view what, absl::string_view text) {
-  const std::size_t valid = ValidUtf8Bytes(text);
-  return valid == text.size()
+  const std::size_t wrong = InvalidUtf8Offset(text);
+  return wrong == absl::string_view::npos
              ? absl::OkStatus()
-             : InvalidField(what, absl::StrCat("byte ", valid, " of ",
+             : InvalidField(what, absl::StrCat("byte ", wrong, " of ",
                                                text.size(), " is not UTF-8"));
 }
 

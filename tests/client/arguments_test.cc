@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "client/cli/utf8.h"
 
 #include "moescope/base/file.h"
 
@@ -247,17 +246,6 @@ TEST(InputTest, AFileThatIsNotUtf8IsNamedWithFlagAndOffset) {
   EXPECT_EQ(BuildInput(file).status().message(), "--file" + wrong);
   EXPECT_EQ(BuildInput(corpus).status().message(), "--corpus" + wrong);
   EXPECT_EQ(BuildInput(tokens).status().message(), "--tokens-file" + wrong);
-}
-
-TEST(Utf8Test, TakesWhatTheStandardTakesAndNothingElse) {
-  EXPECT_EQ(ValidUtf8Bytes(""), 0u);
-  EXPECT_EQ(ValidUtf8Bytes("a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"), 10u);
-  EXPECT_EQ(ValidUtf8Bytes("\xf4\x8f\xbf\xbf"), 4u);  // U+10FFFF
-  EXPECT_EQ(ValidUtf8Bytes("a\xc0\xaf"), 1u);          // longer than needed
-  EXPECT_EQ(ValidUtf8Bytes("a\xed\xa0\x80"), 1u);      // a surrogate
-  EXPECT_EQ(ValidUtf8Bytes("a\xf4\x90\x80\x80"), 1u);  // above U+10FFFF
-  EXPECT_EQ(ValidUtf8Bytes("a\xe2\x82"), 1u);          // cut short
-  EXPECT_EQ(ValidUtf8Bytes("a\xe2\x82z"), 1u);
 }
 
 }  // namespace

@@ -125,7 +125,7 @@ absl::StatusOr<std::vector<std::int32_t>> Tokenizer::Encode(
         absl::StatusCode::kResourceExhausted, "text",
         absl::StrCat("has ", text.size(), " bytes; at most ", kMaxTextBytes));
   }
-  const std::size_t invalid = internal::InvalidUtf8Offset(text);
+  const std::size_t invalid = InvalidUtf8Offset(text);
   if (invalid != absl::string_view::npos) {
     return InvalidField("text", absl::StrCat("is not UTF-8 at byte ", invalid));
   }
@@ -144,7 +144,7 @@ std::string Tokenizer::DisplayToken(std::int32_t id) const {
   std::string shown;
   for (std::size_t at = 0; at < bytes.size();) {
     const absl::string_view rest = absl::string_view(bytes).substr(at, 4);
-    if (internal::InvalidUtf8Offset(rest) == 0) {
+    if (InvalidUtf8Offset(rest) == 0) {
       absl::StrAppendFormat(&shown, "\\x%02X",
                             static_cast<unsigned char>(rest[0]));
       ++at;

@@ -12,46 +12,6 @@ std::uint8_t Byte(absl::string_view text, std::size_t at) {
   return static_cast<std::uint8_t>(text[at]);
 }
 
-// A sequence at some byte: how many bytes belong together, and whether they
-// are a character.
-struct Sequence {
-  std::size_t length;
-  bool valid;
-};
-
-// The lead byte says how many continuation bytes follow and, for four of them,
-// narrows the first one (Unicode standard, table 3-7).
-Sequence SequenceAt(absl::string_view text, std::size_t at) {
-  const std::uint8_t lead = Byte(text, at);
-  if (lead < 0x80) {
-    return {1, true};
-  }
-  if (lead < 0xC2 || lead > 0xF4) {
-    return {1, false};
-  }
-  const std::size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  std::uint8_t low = 0x80;
-  std::uint8_t high = 0xBF;
-  if (lead == 0xE0) {
-    low = 0xA0;
-  } else if (lead == 0xED) {
-    high = 0x9F;
-  } else if (lead == 0xF0) {
-    low = 0x90;
-  } else if (lead == 0xF4) {
-    high = 0x8F;
-  }
-  for (std::size_t i = 1; i < length; ++i) {
-    if (at + i >= text.size() || Byte(text, at + i) < low ||
-        Byte(text, at + i) > high) {
-      return {i, false};
-    }
-    low = 0x80;
-    high = 0xBF;
-  }
-  return {length, true};
-}
-
 utf8proc_category_t Category(char32_t value) {
   return utf8proc_category(static_cast<utf8proc_int32_t>(value));
 }
@@ -61,18 +21,6 @@ bool InRange(char32_t value, char32_t first, char32_t last) {
 }
 
 }  // namespace
-
-std::size_t InvalidUtf8Offset(absl::string_view text) {
-  std::size_t at = 0;
-  while (at < text.size()) {
-    const Sequence sequence = SequenceAt(text, at);
-    if (!sequence.valid) {
-      return at;
-    }
-    at += sequence.length;
-  }
-  return absl::string_view::npos;
-}
 
 CodePoint DecodeUtf8(absl::string_view text, std::size_t at) {
   const std::uint8_t lead = Byte(text, at);
@@ -122,7 +70,7 @@ std::string ReplaceInvalidUtf8(absl::string_view bytes) {
   std::string text;
   std::size_t at = 0;
   while (at < bytes.size()) {
-    const Sequence sequence = SequenceAt(bytes, at);
+    const Utf8Sequence sequence = Utf8SequenceAt(bytes, at);
     if (sequence.valid) {
       text.append(bytes.data() + at, sequence.length);
     } else {

@@ -5,6 +5,8 @@
 
 #include "absl/strings/string_view.h"
 
+#include "moescope/base/utf8.h"
+
 namespace moescope::model::internal {
 
 /// One character of a text.
@@ -13,10 +15,6 @@ struct CodePoint {
   /// Bytes it takes in UTF-8.
   std::size_t length = 0;
 };
-
-/// The offset of the first byte that is no UTF-8 (overlong forms and
-/// surrogates count as such); npos for valid text.
-std::size_t InvalidUtf8Offset(absl::string_view text);
 
 /// The character at byte `at` of `text`, which must be valid UTF-8.
 CodePoint DecodeUtf8(absl::string_view text, std::size_t at);
