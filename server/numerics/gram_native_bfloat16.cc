@@ -1,13 +1,10 @@
 #include "server/numerics/gram_kernels_internal.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-
 #include <algorithm>
 
-// Highway 1.0 has no product of bf16 pairs; this is that one instruction.
-#define MOESCOPE_BF16_TARGET \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
+#include "server/numerics/native_bfloat16_internal.h"
+
+#if defined(__x86_64__)
 
 namespace moescope::numerics::internal {
 namespace {
