@@ -1,6 +1,7 @@
 // Principal components of neurons: one product on raw weights, standardised
 // afterwards; its leading eigenvectors; one more reading for the scores.
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <cmath>
@@ -63,7 +64,7 @@ class NeuronPca {
   }
 
   absl::StatusOr<NeuronComponents> Compute() {
-    const at::NoGradGuard no_grad;
+    const c10::NoGradGuard no_grad;
     buffer_ = at::empty({longest_, depth_}, at::kFloat);
     shift_.assign(static_cast<std::size_t>(depth_), 0.0F);
     const std::int64_t shares = std::min(
@@ -267,7 +268,7 @@ class NeuronPca {
         return wanted;
       }
       try {
-        const at::NoGradGuard no_grad;
+        const c10::NoGradGuard no_grad;
         body(t);
       } catch (const std::exception& error) {
         return absl::InternalError(absl::StrCat("neurons: ", error.what()));

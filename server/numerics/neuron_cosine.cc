@@ -1,6 +1,7 @@
 #include "moescope/numerics/neuron_cosine.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <cmath>
@@ -262,7 +263,7 @@ absl::Status FillCosines(absl::Span<const NeuronPair> pairs,
     return absl::OkStatus();
   }
   try {
-    const at::NoGradGuard no_grad;
+    const c10::NoGradGuard no_grad;
     return std::make_unique<TileFiller>(pairs, context)->Fill(out);
   } catch (const std::exception& error) {
     return absl::InternalError(absl::StrCat("neuron cosines: ", error.what()));

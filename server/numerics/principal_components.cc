@@ -1,6 +1,7 @@
 #include "moescope/numerics/principal_components.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <cmath>
@@ -59,7 +60,7 @@ namespace {
 absl::StatusOr<PrincipalComponents> Decompose(absl::Span<const double> gram,
                                               std::int64_t points,
                                               std::int64_t components) {
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   at::Tensor matrix = at::empty({points, points}, at::kDouble);
   std::copy(gram.begin(), gram.end(), matrix.data_ptr<double>());
   const auto [ascending, columns] = at::linalg_eigh(matrix);
