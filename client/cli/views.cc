@@ -42,6 +42,11 @@ std::string TimeText(const google::protobuf::Timestamp& time) {
                           absl::UTCTimeZone());
 }
 
+absl::Time ToTime(const google::protobuf::Timestamp& time) {
+  return absl::FromUnixSeconds(time.seconds()) +
+         absl::Nanoseconds(time.nanos());
+}
+
 std::string EnumText(const google::protobuf::EnumValueDescriptor& value) {
   // Values begin with their type's name, JobState as JOB_STATE_.
   std::string prefix;
@@ -327,6 +332,22 @@ std::string EstimateText(const v1::EstimateModelResponse& response) {
       response.evictions().empty() ? "none"
                                    : absl::StrJoin(response.evictions(), ", "),
       "\nloaded: ", response.loaded() ? "yes" : "no", "\n");
+}
+
+std::string VerdictText(const v1::Job& job, const v1::Model& model) {
+  const std::string files = absl::StrCat(
+      model.weight_files(), model.weight_files() == 1 ? " file, " : " files, ",
+      FormatByteSize(model.size_bytes()));
+  if (!model.has_hash_time()) {
+    return absl::StrCat("verified: ", files,
+                        ", each as its name in the Hugging Face cache says\n");
+  }
+  // The server's clock gave both times.
+  return ToTime(model.hash_time()) < ToTime(job.start_time())
+             ? absl::StrCat("verified: ", files, ", unchanged since ",
+                            TimeText(model.hash_time()), "\n")
+             : absl::StrCat("hashed for the first time as they are now: ",
+                            files, "\n");
 }
 
 std::string MessageText(const Message& message) {

@@ -24,6 +24,10 @@ std::string JobStateText(v1::JobState state);
 /// What loading needs and what there is for it.
 std::string EstimateText(const v1::EstimateModelResponse& response);
 
+/// What a job of "verify_model" that succeeded has shown of `model`, which is as
+/// it is after the job.
+std::string VerdictText(const v1::Job& job, const v1::Model& model);
+
 /// Any other message: a line per field that is set or a bool, members of messages
 /// indented, in the order of the contract; repeated members of scalars alone as
 /// a table. A job's or model's state is a word, a field that ends in "_bytes" a

@@ -1,7 +1,9 @@
 #include "moescope/model/identity_store.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
@@ -25,30 +27,58 @@
 namespace moescope::model {
 namespace {
 
-constexpr absl::string_view kFirstLine = "moescope identities 1";
+constexpr absl::string_view kFirstLine = "moescope identities 2";
+// Has no times of hashing.
+constexpr absl::string_view kFirstLineOf1 = "moescope identities 1";
 // A hundred thousand shards with long paths.
 constexpr std::int64_t kMaxBytes = std::int64_t{64} << 20;
 // Above it, what is no longer on disk is left out.
 constexpr std::size_t kManyEntries = 10'000;
 
+// When the file was last written.
+absl::StatusOr<absl::Time> WriteTime(const std::string& path) {
+  struct stat status;
+  if (::stat(path.c_str(), &status) != 0) {
+    return ErrnoStatus(errno, "identities");
+  }
+  return absl::TimeFromTimespec(status.st_mtim);
+}
+
+absl::Status ContentChanged(const MappedFile& file, absl::string_view expected,
+                            absl::string_view found,
+                            absl::string_view explanation) {
+  const std::string name = internal::FileName(file.path());
+  ErrorDetails details;
+  details.reason = "CONTENT_CHANGED";
+  details.metadata = {{"file", name},
+                      {"expected", std::string(expected)},
+                      {"found", std::string(found)}};
+  return MakeError(absl::StatusCode::kDataLoss,
+                   absl::StrCat(name, ": hash ", found, ", expected ", expected,
+                                " ", explanation),
+                   details);
+}
+
 }  // namespace
 
-// A line per file: root, size, mtime, ctime, inode, path (C-escaped), with tabs
-// between; the last line is the SHA-256 of all lines before it.
+// A line per file: root, microseconds since 1970 when it was filed, size, mtime,
+// ctime, inode, path (C-escaped), with tabs between; the last line is the
+// SHA-256 of all lines before it.
 std::string IdentityStore::Format(const std::map<std::string, Entry>& entries) {
   std::string text = absl::StrCat(kFirstLine, "\n");
   for (const auto& [path, entry] : entries) {
     const FileStamp& stamp = entry.stamp;
-    absl::StrAppend(&text, entry.root, "\t", stamp.size_bytes, "\t",
-                    stamp.mtime_ns, "\t", stamp.ctime_ns, "\t", stamp.inode,
-                    "\t", absl::CEscape(path), "\n");
+    absl::StrAppend(&text, entry.root, "\t", absl::ToUnixMicros(entry.filed),
+                    "\t", stamp.size_bytes, "\t", stamp.mtime_ns, "\t",
+                    stamp.ctime_ns, "\t", stamp.inode, "\t",
+                    absl::CEscape(path), "\n");
   }
   absl::StrAppend(&text, Sha256Hex(text), "\n");
   return text;
 }
 
 std::optional<std::map<std::string, IdentityStore::Entry>>
-IdentityStore::Parse(absl::string_view text) {
+IdentityStore::Parse(absl::string_view text, absl::Time written) {
   constexpr std::size_t kDigestLine = 65;
   if (text.size() < kDigestLine) {
     return std::nullopt;
@@ -59,14 +89,24 @@ IdentityStore::Parse(absl::string_view text) {
   }
   std::vector<absl::string_view> lines =
       absl::StrSplit(body, '\n', absl::SkipEmpty());
-  if (lines.empty() || lines.front() != kFirstLine) {
+  if (lines.empty() ||
+      (lines.front() != kFirstLine && lines.front() != kFirstLineOf1)) {
     return std::nullopt;
   }
+  const bool has_times = lines.front() == kFirstLine;
   lines.erase(lines.begin());
   std::map<std::string, Entry> entries;
   for (const absl::string_view line : lines) {
-    const std::vector<absl::string_view> parts = absl::StrSplit(line, '\t');
+    std::vector<absl::string_view> parts = absl::StrSplit(line, '\t');
     Entry entry;
+    // What the file says was filed by the time that it was written.
+    std::int64_t filed = absl::ToUnixMicros(written);
+    if (has_times) {
+      if (parts.size() < 2 || !absl::SimpleAtoi(parts[1], &filed)) {
+        return std::nullopt;
+      }
+      parts.erase(parts.begin() + 1);
+    }
     FileStamp& stamp = entry.stamp;
     if (parts.size() != 6 || !absl::SimpleAtoi(parts[1], &stamp.size_bytes) ||
         !absl::SimpleAtoi(parts[2], &stamp.mtime_ns) ||
@@ -76,14 +116,16 @@ IdentityStore::Parse(absl::string_view text) {
       return std::nullopt;
     }
     entry.root = std::string(parts[0]);
+    entry.filed = absl::FromUnixMicros(filed);
     entries.insert_or_assign(stamp.path, std::move(entry));
   }
   return entries;
 }
 
 absl::StatusOr<std::unique_ptr<IdentityStore>> IdentityStore::Open(
-    std::string path) {
-  std::unique_ptr<IdentityStore> store(new IdentityStore(std::move(path)));
+    std::string path, const Clock& clock) {
+  std::unique_ptr<IdentityStore> store(
+      new IdentityStore(std::move(path), clock));
   const absl::StatusOr<std::string> text = ReadFile(store->path_, kMaxBytes);
   if (absl::IsNotFound(text.status())) {
     return store;
@@ -93,7 +135,9 @@ absl::StatusOr<std::unique_ptr<IdentityStore>> IdentityStore::Open(
   }
   std::optional<std::map<std::string, Entry>> entries;
   if (text.ok()) {
-    entries = Parse(*text);
+    MOESCOPE_ASSIGN_OR_RETURN(const absl::Time written,
+                              WriteTime(store->path_));
+    entries = Parse(*text, written);
   }
   if (!entries.has_value()) {
     const std::string aside = absl::StrCat(store->path_, ".damaged");
@@ -108,14 +152,14 @@ absl::StatusOr<std::unique_ptr<IdentityStore>> IdentityStore::Open(
   return store;
 }
 
-std::optional<std::string> IdentityStore::FindRoot(
+std::optional<IdentityStore::Entry> IdentityStore::Find(
     const FileStamp& stamp) const {
   const MutexLock lock(mutex_);
   const auto found = entries_.find(stamp.path);
   if (found == entries_.end() || !(found->second.stamp == stamp)) {
     return std::nullopt;
   }
-  return found->second.root;
+  return found->second;
 }
 
 ModelIdentity IdentityStore::Identify(const Checkpoint& checkpoint) const {
@@ -124,13 +168,27 @@ ModelIdentity IdentityStore::Identify(const Checkpoint& checkpoint) const {
   }
   std::vector<std::string> roots;
   for (const auto& file : checkpoint.weight_files()) {
-    const std::optional<std::string> root = FindRoot(file->stamp());
-    if (!root.has_value()) {
+    std::optional<Entry> entry = Find(file->stamp());
+    if (!entry.has_value()) {
       return checkpoint.identity();
     }
-    roots.push_back(*root);
+    roots.push_back(std::move(entry->root));
   }
   return checkpoint.ContentIdentity(roots);
+}
+
+std::optional<absl::Time> IdentityStore::FiledTime(
+    const Checkpoint& checkpoint) const {
+  absl::Time newest = absl::InfinitePast();
+  for (const auto& file : checkpoint.weight_files()) {
+    const std::optional<Entry> entry = Find(file->stamp());
+    if (!entry.has_value()) {
+      return std::nullopt;
+    }
+    newest = std::max(newest, entry->filed);
+  }
+  return checkpoint.weight_files().empty() ? std::nullopt
+                                           : std::optional(newest);
 }
 
 absl::StatusOr<ModelIdentity> IdentityStore::Record(
@@ -141,8 +199,26 @@ absl::StatusOr<ModelIdentity> IdentityStore::Record(
   const MutexLock lock(mutex_);
   std::map<std::string, Entry> entries = entries_;
   for (std::size_t i = 0; i < roots.size(); ++i) {
-    const FileStamp& stamp = checkpoint.weight_files()[i]->stamp();
-    entries.insert_or_assign(stamp.path, Entry{stamp, roots[i]});
+    const MappedFile& file = *checkpoint.weight_files()[i];
+    const FileStamp& stamp = file.stamp();
+    absl::Time filed = clock_.Now();
+    if (const auto old = entries.find(stamp.path); old != entries.end()) {
+      const Entry& entry = old->second;
+      if (entry.root == roots[i]) {
+        filed = entry.filed;
+      } else if (entry.stamp.size_bytes == stamp.size_bytes &&
+                 entry.stamp.mtime_ns == stamp.mtime_ns) {
+        return ContentChanged(
+            file, entry.root, roots[i],
+            absl::StrCat("as filed on ",
+                         absl::FormatTime("%Y-%m-%d %H:%M:%S UTC", entry.filed,
+                                          absl::UTCTimeZone()),
+                         " for the same size and modification time: restore "
+                         "the file, or, where the new content is meant, set its "
+                         "modification time (touch)"));
+      }
+    }
+    entries.insert_or_assign(stamp.path, Entry{stamp, roots[i], filed});
   }
   if (entries.size() > kManyEntries) {
     for (auto entry = entries.begin(); entry != entries.end();) {
@@ -166,19 +242,6 @@ absl::StatusOr<ModelIdentity> IdentityStore::Record(
 
 namespace {
 
-absl::Status ContentChanged(const MappedFile& file, absl::string_view expected,
-                            absl::string_view found) {
-  const std::string name = internal::FileName(file.path());
-  ErrorDetails details;
-  details.reason = "CONTENT_CHANGED";
-  details.metadata = {{"file", name},
-                      {"expected", std::string(expected)},
-                      {"found", std::string(found)}};
-  return MakeError(absl::StatusCode::kDataLoss,
-                   absl::StrCat(name, ": hash ", found, ", expected ", expected),
-                   details);
-}
-
 // A blob's name is the hash of all its bytes in a row: a file is one thread's.
 absl::Status VerifyBlob(const MappedFile& file, std::atomic<std::int64_t>& done,
                         std::int64_t total, const RunContext& context) {
@@ -197,7 +260,9 @@ absl::Status VerifyBlob(const MappedFile& file, std::atomic<std::int64_t>& done,
   const std::string expected = internal::FileName(file.stamp().path);
   const std::string found = hash.HexDigest();
   return found == expected ? absl::OkStatus()
-                           : ContentChanged(file, expected, found);
+                           : ContentChanged(file, expected, found,
+                                          "as its blob is named: download it "
+                                          "again");
 }
 
 }  // namespace
@@ -218,17 +283,7 @@ absl::Status VerifyWeights(const Checkpoint& checkpoint, IdentityStore& store,
   TreeHasher hasher(checkpoint);
   MOESCOPE_RETURN_IF_ERROR(
       HashMissingLeaves(checkpoint, hasher, pool, context));
-  MOESCOPE_ASSIGN_OR_RETURN(const std::vector<std::string> roots,
-                            hasher.Roots());
-  absl::Status verdict;
-  for (std::size_t i = 0; i < roots.size() && verdict.ok(); ++i) {
-    const std::optional<std::string> known = store.FindRoot(files[i]->stamp());
-    if (known.has_value() && *known != roots[i]) {
-      verdict = ContentChanged(*files[i], *known, roots[i]);
-    }
-  }
-  MOESCOPE_RETURN_IF_ERROR(store.Record(checkpoint, hasher).status());
-  return verdict;
+  return store.Record(checkpoint, hasher).status();
 }
 
 }  // namespace moescope::model

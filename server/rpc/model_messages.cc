@@ -1,5 +1,6 @@
 #include <string>
 
+#include "moescope/codec/messages.h"
 #include "server/rpc/messages_internal.h"
 
 namespace moescope::internal {
@@ -58,6 +59,10 @@ v1::Model ToMessage(const ModelView& view) {
     model.set_tokenizer_error(std::string(view.tokenizer_status.message()));
   }
   model.set_identity(view.identity);
+  model.set_weight_files(view.num_weight_files);
+  if (view.hash_time.has_value()) {
+    *model.mutable_hash_time() = codec::ToTimestamp(*view.hash_time);
+  }
   if (model.state() == v1::MODEL_STATE_LOADED) {
     model.set_device(view.device);
   }

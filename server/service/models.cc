@@ -36,6 +36,7 @@ void Describe(const model::Checkpoint& checkpoint, ModelView& view) {
       config.num_experts > 0 ? model::DescribeRouter(config) : "dense";
   view.dtype = checkpoint.dtype();
   view.weight_bytes = checkpoint.weight_bytes();
+  view.num_weight_files = static_cast<int>(checkpoint.weight_files().size());
   view.forward_status = checkpoint.forward_status();
   view.tokenizer_status = checkpoint.tokenizer_status();
   if (checkpoint.tokenizer() != nullptr) {
@@ -58,6 +59,7 @@ ModelView MakeView(Service::State& state, const ModelStatus& status) {
   if (checkpoint.ok()) {
     Describe(**checkpoint, view);
     view.identity = state.identities->Identify(**checkpoint).id;
+    view.hash_time = state.identities->FiledTime(**checkpoint);
   }
   return view;
 }

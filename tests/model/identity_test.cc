@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "moescope/model/identity_store.h"
 #include "moescope/model/tree_hash.h"
 #include "tests/model/scratch_folder.h"
+#include "tests/testing/fake_clock.h"
 
 namespace moescope::model {
 namespace {
@@ -79,9 +81,17 @@ class IdentityStoreTest : public ::testing::Test {
         store_(OpenStore()) {}
 
   std::unique_ptr<IdentityStore> OpenStore() const {
-    auto store = IdentityStore::Open(scratch_ / "identities");
+    auto store = IdentityStore::Open(scratch_ / "identities", clock_);
     EXPECT_TRUE(store.ok()) << store.status();
     return *std::move(store);
+  }
+  // Changes the last byte, or changes it back, and leaves size and time.
+  void FlipLastByteUnseen() const {
+    const fs::file_time_type time = fs::last_write_time(shard_);
+    std::string bytes = ReadBytes(shard_);
+    bytes.back() = static_cast<char>(bytes.back() ^ 1);
+    std::ofstream(shard_, std::ios::binary) << bytes;
+    fs::last_write_time(shard_, time);
   }
   static CheckpointPtr Open(const std::string& folder) {
     auto checkpoint = Checkpoint::Open(folder);
@@ -101,6 +111,7 @@ class IdentityStoreTest : public ::testing::Test {
   }
 
   const ScratchFolder scratch_;
+  FakeClock clock_;
   const std::string folder_;
   const std::string shard_;
   std::unique_ptr<IdentityStore> store_;
@@ -230,31 +241,95 @@ TEST_F(IdentityStoreTest, WhatAnotherPassHashedIsNotReadAgain) {
   EXPECT_TRUE(store_->Record(*checkpoint, hasher).ok());
 }
 
-TEST_F(IdentityStoreTest, VerifyingFindsWhatTheFileTimesHide) {
-  const CheckpointPtr checkpoint = Open(folder_);
-  ASSERT_TRUE(Hash(*checkpoint).ok());
+TEST_F(IdentityStoreTest, VerifyingFindsWhatTheModificationTimeHides) {
+  ASSERT_TRUE(Hash(*Open(folder_)).ok());
+  const std::string filed = ReadBytes(scratch_ / "identities");
   ThreadPool pool(2);
   const absl::Status same =
-      VerifyWeights(*checkpoint, *store_, pool, RunContext());
-  // The store remembers another content for the same size and times.
-  std::string text = ReadBytes(scratch_ / "identities");
-  const std::string root = text.substr(text.find('\n') + 1, 64);
-  const std::string other(64, 'a');
-  std::string body = text.substr(0, text.size() - 65);
-  body.replace(body.find(root), 64, other);
-  scratch_.Write("identities", absl::StrCat(body, Sha256Hex(body), "\n"));
-  store_ = OpenStore();
+      VerifyWeights(*Open(folder_), *store_, pool, RunContext());
+  FlipLastByteUnseen();
 
   const absl::Status changed =
-      VerifyWeights(*checkpoint, *store_, pool, RunContext());
+      VerifyWeights(*Open(folder_), *store_, pool, RunContext());
+  const absl::Status again =
+      VerifyWeights(*Open(folder_), *store_, pool, RunContext());
 
   EXPECT_TRUE(same.ok()) << same;
   EXPECT_EQ(changed.code(), absl::StatusCode::kDataLoss);
-  EXPECT_EQ(GetErrorDetails(changed).reason, "CONTENT_CHANGED");
-  EXPECT_EQ(GetErrorDetails(changed).metadata.at("expected"), other);
-  EXPECT_EQ(GetErrorDetails(changed).metadata.at("found"), root);
-  // From now on the store knows better.
-  EXPECT_TRUE(VerifyWeights(*checkpoint, *store_, pool, RunContext()).ok());
+  const ErrorDetails details = GetErrorDetails(changed);
+  EXPECT_EQ(details.reason, "CONTENT_CHANGED");
+  EXPECT_EQ(details.metadata.at("file"), "model.safetensors");
+  EXPECT_NE(details.metadata.at("expected"), details.metadata.at("found"));
+  EXPECT_THAT(std::string(changed.message()),
+              HasSubstr("filed on 2023-11-14 22:13:20 UTC"));
+  EXPECT_EQ(again, changed);
+  EXPECT_EQ(ReadBytes(scratch_ / "identities"), filed);
+}
+
+TEST_F(IdentityStoreTest, NoOtherPassFilesHiddenChangesEither) {
+  ASSERT_TRUE(Hash(*Open(folder_)).ok());
+  FlipLastByteUnseen();
+  const CheckpointPtr changed = Open(folder_);
+
+  EXPECT_EQ(GetErrorDetails(Hash(*changed).status()).reason, "CONTENT_CHANGED");
+  EXPECT_THAT(store_->Identify(*changed).id, StartsWith("stat:"));
+}
+
+TEST_F(IdentityStoreTest, ARestoredFileIsWhatItWas) {
+  const std::string id = Hash(*Open(folder_))->id;
+  FlipLastByteUnseen();
+  FlipLastByteUnseen();
+  ThreadPool pool(2);
+
+  EXPECT_TRUE(VerifyWeights(*Open(folder_), *store_, pool, RunContext()).ok());
+  EXPECT_EQ(store_->Identify(*Open(folder_)).id, id);
+}
+
+TEST_F(IdentityStoreTest, ATouchedFileIsTakenAsItIsNow) {
+  const std::string id = Hash(*Open(folder_))->id;
+  FlipLastByteUnseen();
+  fs::last_write_time(shard_, fs::file_time_type::clock::now());
+  clock_.Advance(absl::Seconds(5));
+  const CheckpointPtr touched = Open(folder_);
+  ThreadPool pool(2);
+
+  EXPECT_TRUE(VerifyWeights(*touched, *store_, pool, RunContext()).ok());
+  EXPECT_NE(store_->Identify(*touched).id, id);
+  EXPECT_EQ(store_->FiledTime(*touched), clock_.Now());
+}
+
+TEST_F(IdentityStoreTest, TheTimeOfAContentIsWhenItWasFirstFiled) {
+  const absl::Time first = clock_.Now();
+  EXPECT_EQ(store_->FiledTime(*Open(folder_)), std::nullopt);
+  ASSERT_TRUE(Hash(*Open(folder_)).ok());
+  clock_.Advance(absl::Seconds(5));
+  fs::last_write_time(shard_, fs::file_time_type::clock::now());
+  ThreadPool pool(2);
+  ASSERT_TRUE(VerifyWeights(*Open(folder_), *store_, pool, RunContext()).ok());
+
+  EXPECT_EQ(store_->FiledTime(*Open(folder_)), first);
+  store_ = OpenStore();
+  EXPECT_EQ(store_->FiledTime(*Open(folder_)), first);
+}
+
+TEST_F(IdentityStoreTest, AFileOfTheFirstFormatCountsAsOldAsItIs) {
+  const std::string id = Hash(*Open(folder_))->id;
+  const std::string text = ReadBytes(scratch_ / "identities");
+  const std::string time =
+      absl::StrCat("\t", absl::ToUnixMicros(clock_.Now()));
+  std::string body = text.substr(0, text.size() - 65);
+  body.replace(body.find(time), time.size(), "");
+  body.replace(body.find("identities 2"), 12, "identities 1");
+  scratch_.Write("identities", absl::StrCat(body, Sha256Hex(body), "\n"));
+  fs::last_write_time(scratch_ / "identities", fs::last_write_time(shard_));
+
+  store_ = OpenStore();
+
+  EXPECT_EQ(store_->Identify(*Open(folder_)).id, id);
+  const std::int64_t mtime_ns =
+      Open(folder_)->weight_files()[0]->stamp().mtime_ns;
+  EXPECT_EQ(store_->FiledTime(*Open(folder_)),
+            absl::FromUnixMicros(mtime_ns / 1000));
 }
 
 TEST_F(IdentityStoreTest, VerifyingHoldsABlobAgainstItsName) {

@@ -8,7 +8,9 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
+#include "moescope/base/clock.h"
 #include "moescope/base/mapped_file.h"
 #include "moescope/base/mutex.h"
 #include "moescope/model/checkpoint.h"
@@ -22,24 +24,30 @@ namespace moescope::model {
 class IdentityStore {
  public:
   /// `path` need not exist. A file that is damaged is put aside with a warning
-  /// in the log: what it held is hashed anew.
+  /// in the log: what it held is hashed anew. `clock` outlives the store.
   /// Errors: PERMISSION_DENIED, INTERNAL.
-  static absl::StatusOr<std::unique_ptr<IdentityStore>> Open(std::string path);
+  static absl::StatusOr<std::unique_ptr<IdentityStore>> Open(
+      std::string path, const Clock& clock = Clock::Real());
   IdentityStore(const IdentityStore&) = delete;
   IdentityStore& operator=(const IdentityStore&) = delete;
-
-  /// The root of the file as it was at `stamp`; nullopt when it is not known.
-  std::optional<std::string> FindRoot(const FileStamp& stamp) const;
 
   /// The best identity known: that of the content as soon as every file has
   /// been hashed, else the checkpoint's own.
   ModelIdentity Identify(const Checkpoint& checkpoint) const;
 
+  /// Since when all weight files are known to hold what they hold: when the
+  /// newest of their hashes was first filed. nullopt: not all have been hashed
+  /// (those that a Hugging Face cache names by their content never are).
+  std::optional<absl::Time> FiledTime(const Checkpoint& checkpoint) const;
+
   /// Files the roots of `hasher`, which has all leaves of `checkpoint`, and
   /// returns the identity that follows; durable on return.
-  /// Errors: FAILED_PRECONDITION (leaves are missing); DATA_LOSS FILE_CHANGED
-  /// (the files are no more what was hashed: nothing is filed);
-  /// RESOURCE_EXHAUSTED (disk full), INTERNAL.
+  /// Errors, which all leave what was filed before: FAILED_PRECONDITION (leaves
+  /// are missing); DATA_LOSS FILE_CHANGED (the files are no more what was
+  /// hashed); DATA_LOSS CONTENT_CHANGED naming file, expected and found hash (a
+  /// file has the size and modification time it was filed with, but another
+  /// content, as damage or a forger leaves it; a new modification time makes it
+  /// a new file); RESOURCE_EXHAUSTED (disk full), INTERNAL.
   absl::StatusOr<ModelIdentity> Record(const Checkpoint& checkpoint,
                                        const TreeHasher& hasher);
 
@@ -47,13 +55,20 @@ class IdentityStore {
   struct Entry {
     FileStamp stamp;
     std::string root;
+    // When this root was first filed for the path.
+    absl::Time filed;
   };
-  explicit IdentityStore(std::string path) : path_(std::move(path)) {}
+  IdentityStore(std::string path, const Clock& clock)
+      : path_(std::move(path)), clock_(clock) {}
+  // `written`: when `text` was.
   static std::optional<std::map<std::string, Entry>> Parse(
-      absl::string_view text);
+      absl::string_view text, absl::Time written);
   static std::string Format(const std::map<std::string, Entry>& entries);
+  // What is known of the file as it was at `stamp`.
+  std::optional<Entry> Find(const FileStamp& stamp) const;
 
   const std::string path_;
+  const Clock& clock_;
   mutable Mutex mutex_;
   // By path: a file that changed takes the place of what it was.
   std::map<std::string, Entry> entries_ ABSL_GUARDED_BY(mutex_);
@@ -61,9 +76,11 @@ class IdentityStore {
 
 /// Reads all weights again and holds them against what is known of them: the
 /// blob names of a Hugging Face cache (SHA-256 of each file), else the tree
-/// hashes in `store`, which then knows those read now. Progress in bytes.
-/// Errors: DATA_LOSS CONTENT_CHANGED naming file, expected and found hash;
-/// those of HashMissingLeaves and Record.
+/// hashes in `store`, which then has those of new and rewritten files too.
+/// Progress in bytes.
+/// Errors: DATA_LOSS CONTENT_CHANGED naming file, expected and found hash, the
+/// same at every call until the file is restored or touched; those of
+/// HashMissingLeaves and Record.
 absl::Status VerifyWeights(const Checkpoint& checkpoint, IdentityStore& store,
                            ThreadPool& pool, const RunContext& context);
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,9 @@ struct ModelView {
   std::string tokenizer;  ///< In words; empty: none.
   absl::Status tokenizer_status;
   std::string identity;
+  int num_weight_files = 0;
+  /// See model::IdentityStore::FiledTime.
+  std::optional<absl::Time> hash_time;
   std::string device;  ///< Where it is or would be loaded.
   std::int64_t resident_bytes = 0;  ///< Of weights; 0 unless in memory.
   int pins = 0;
