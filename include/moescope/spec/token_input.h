@@ -13,7 +13,7 @@ struct TokenInput {
   std::vector<std::int32_t> ids;      ///< [T]
   std::vector<std::int64_t> lengths;  ///< Sequence lengths; sum T.
   /// Label of each sequence's document ("" where none was given); empty or one
-  /// per sequence.
+  /// per sequence. Part of the Spec, and so of the key; no analysis reads it.
   std::vector<std::string> labels;
 
   bool empty() const { return ids.empty(); }
