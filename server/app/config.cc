@@ -1,11 +1,16 @@
 #include "moescope/app/config.h"
 
 #include <cstdint>
+#include <map>
+#include <memory>
+#include <sstream>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -15,6 +20,7 @@
 
 #include "moescope/base/byte_size.h"
 #include "moescope/base/error.h"
+#include "moescope/base/quote_name.h"
 #include "moescope/base/status_macros.h"
 #include "server/app/version_internal.h"
 
@@ -22,6 +28,87 @@ namespace moescope {
 namespace {
 
 constexpr int kWrongUsage = 2;
+
+// The file of --config: a flag per line, as `name=value`, with comments after #
+// or ;. CLI11 reads it; this says where a line is wrong, and knows later which
+// line gave a flag its value.
+class FlagFile final : public CLI::ConfigTOML {
+ public:
+  explicit FlagFile(const CLI::App& app) : app_(app) {}
+
+  std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
+    std::string text;
+    std::string line;
+    for (int number = 1; std::getline(input, line); ++number) {
+      CheckLine(absl::StripAsciiWhitespace(line), number);
+      absl::StrAppend(&text, line, "\n");
+    }
+    std::istringstream lines(text);
+    return CLI::ConfigTOML::from_config(lines);
+  }
+
+  // "line 3 of FILE" when the value of the first flag that `message` names comes
+  // from there; else empty.
+  std::string Origin(absl::string_view message) const {
+    const std::size_t begin = message.find("--");
+    if (begin == absl::string_view::npos) {
+      return "";
+    }
+    const absl::string_view rest = message.substr(begin + 2);
+    const auto found = lines_.find(std::string(
+        rest.substr(0, rest.find_first_not_of(kNameCharacters))));
+    return found == lines_.end() ? "" : Place(found->second);
+  }
+
+ private:
+  static constexpr absl::string_view kNameCharacters =
+      "abcdefghijklmnopqrstuvwxyz_";
+
+  std::string Place(int number) const {
+    return absl::StrCat("line ", number, " of ",
+                        QuoteName(app_.get_config_ptr()->as<std::string>()));
+  }
+
+  // Errors: throws CLI::ConfigError.
+  void CheckLine(absl::string_view line, int number) const {
+    if (line.empty() || line.front() == '#' || line.front() == ';') {
+      return;
+    }
+    const std::size_t equals = line.find('=');
+    const std::string name(
+        absl::StripAsciiWhitespace(line.substr(0, equals)));
+    const CLI::Option* const option =
+        app_.get_option_no_throw(absl::StrCat("--", name));
+    if (option == nullptr || !option->get_configurable()) {
+      Refuse(number, absl::StrCat(QuoteName(name), " is no flag"));
+    }
+    const absl::string_view value =
+        equals == absl::string_view::npos
+            ? ""
+            : absl::StripAsciiWhitespace(line.substr(equals + 1));
+    if (value.empty()) {
+      Refuse(number, absl::StrCat(QuoteName(name),
+                                  " has no value: write name=value"));
+    }
+    const auto [first, is_new] = lines_.emplace(name, number);
+    if (!is_new) {
+      Refuse(number, absl::StrCat(QuoteName(name), " stands on line ",
+                                  first->second, " already"));
+    }
+    if (!option->empty()) {
+      lines_.erase(first);  // The command line's value counts.
+    }
+  }
+
+  [[noreturn]] void Refuse(int number, absl::string_view what) const {
+    throw CLI::ConfigError(absl::StrCat(Place(number), ": ", what),
+                           CLI::ExitCodes::ConfigError);
+  }
+
+  const CLI::App& app_;
+  // CLI11 reads through a const object.
+  mutable std::map<std::string, int> lines_;
+};
 
 // What flags hold before they are understood.
 struct RawFlags {
@@ -182,7 +269,16 @@ CommandLine ParseCommandLine(int argc, const char* const* argv,
                "checkpoints over gRPC.",
                "moescope-server");
   AddFlags(app, line.config, raw);
+  const auto file = std::make_shared<FlagFile>(app);
+  app.config_formatter(file);
   app.allow_config_extras(CLI::config_extras_mode::error);
+  const auto say = [&](absl::string_view message, absl::string_view more) {
+    const std::string origin = file->Origin(message);
+    err << "moescope-server: " << std::string(message)
+        << (origin.empty() ? "" : absl::StrCat(" (", origin, ")"))
+        << std::string(more) << "\n";
+    line.exit_status = kWrongUsage;
+  };
   try {
     app.parse(argc, argv);
     // Not CLI11's own check, which comes before that of unknown flags.
@@ -193,15 +289,13 @@ CommandLine ParseCommandLine(int argc, const char* const* argv,
     line.exit_status = app.exit(asked, out, err);
     return line;
   } catch (const CLI::ParseError& error) {
-    err << "moescope-server: " << error.what() << "\nflags: " << FlagNames(app)
-        << "\n--help says more\n";
-    line.exit_status = kWrongUsage;
+    say(error.what(),
+        absl::StrCat("\nflags: ", FlagNames(app), "\n--help says more"));
     return line;
   }
   const absl::Status status = Understand(raw, line.config);
   if (!status.ok()) {
-    err << "moescope-server: " << std::string(status.message()) << "\n";
-    line.exit_status = kWrongUsage;
+    say(status.message(), "");
   }
   return line;
 }

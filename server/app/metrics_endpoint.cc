@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "moescope/base/error.h"
+#include "moescope/base/quote_name.h"
 
 namespace moescope {
 namespace {
@@ -58,13 +59,11 @@ absl::StatusOr<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::Start(
   const std::string host =
       brackets ? absl::StrCat("[", listen.host, "]") : listen.host;
   if (port < 0) {
-    ErrorDetails details;
-    details.reason = "ADDRESS_IN_USE";
-    return MakeError(absl::StatusCode::kUnavailable,
-                     absl::StrCat("cannot listen on ", host, ":", listen.port,
-                                  " for metrics: the address is in use or not "
-                                  "of this machine"),
-                     details);
+    return FieldError(
+        absl::StatusCode::kUnavailable, "metrics_listen",
+        absl::StrCat(QuoteName(absl::StrCat(host, ":", listen.port)),
+                     " is in use or not of this machine"),
+        "ADDRESS_IN_USE");
   }
   state->address = absl::StrCat(host, ":", port);
   State* const raw = state.get();

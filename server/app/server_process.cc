@@ -20,6 +20,7 @@
 #include "moescope/app/metrics_endpoint.h"
 #include "moescope/base/clock.h"
 #include "moescope/base/error.h"
+#include "moescope/base/field_path.h"
 #include "moescope/base/file.h"
 #include "moescope/base/log.h"
 #include "moescope/base/status_macros.h"
@@ -64,6 +65,14 @@ struct Server {
 std::string HostName() {
   char name[256] = {};
   return ::gethostname(name, sizeof(name) - 1) == 0 ? name : "";
+}
+
+// Options are named as their flags are.
+absl::Status NameFlag(absl::Status status) {
+  for (const FieldViolation& field : GetErrorDetails(status).fields) {
+    status = RenameField(status, field.field, absl::StrCat("--", field.field));
+  }
+  return status;
 }
 
 absl::Status StartAll(const ServerConfig& config, Server& server) {
@@ -119,11 +128,12 @@ absl::Status Announce(const ServerConfig& config, const Server& server) {
             << ", model root " << config.service.model_root << std::endl;
   // Last: whoever waits for it finds all the rest said.
   if (!config.port_file.empty()) {
-    MOESCOPE_RETURN_IF_ERROR(WriteFileAtomically(
+    const absl::Status written = WriteFileAtomically(
         config.port_file,
         absl::StrCat("{\"grpc\": ", JsonQuote(grpc), ", \"metrics\": ",
                      JsonQuote(metrics), ", \"health\": ", JsonQuote(grpc),
-                     "}\n")));
+                     "}\n"));
+    return written.ok() ? written : Annotate(written, "--port_file");
   }
   return absl::OkStatus();
 }
@@ -200,7 +210,7 @@ int RunServer(const ServerConfig& config) {
     status = Announce(config, server);
   }
   if (!status.ok()) {
-    std::cerr << "moescope-server: " << std::string(status.message())
+    std::cerr << "moescope-server: " << std::string(NameFlag(status).message())
               << std::endl;
     return 1;
   }

@@ -20,6 +20,7 @@
 
 #include "moescope/base/draining.h"
 #include "moescope/base/error.h"
+#include "moescope/base/quote_name.h"
 #include "server/rpc/services_internal.h"
 #include "server/rpc/wire_limits_internal.h"
 
@@ -84,13 +85,10 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(
   }
   state->server = builder.BuildAndStart();
   if (state->server == nullptr || port <= 0) {
-    ErrorDetails details;
-    details.reason = "ADDRESS_IN_USE";
-    return MakeError(absl::StatusCode::kUnavailable,
-                     absl::StrCat("cannot listen on ", listen,
-                                  ": the address is in use or not of this "
-                                  "machine"),
-                     details);
+    return FieldError(absl::StatusCode::kUnavailable, "listen",
+                      absl::StrCat(QuoteName(listen),
+                                   " is in use or not of this machine"),
+                      "ADDRESS_IN_USE");
   }
   state->address = WithPort(listen, port);
   std::unique_ptr<RpcServer> server(new RpcServer(std::move(state)));

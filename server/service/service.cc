@@ -13,11 +13,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 #include "moescope/analysis/catalogue.h"
 #include "moescope/base/error.h"
 #include "moescope/base/file.h"
 #include "moescope/base/log.h"
+#include "moescope/base/quote_name.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/base/uuid.h"
 #include "moescope/jobs/sqlite_job_store.h"
@@ -27,6 +29,40 @@
 
 namespace moescope {
 namespace {
+
+// What is wrong with a folder that an option names, by option and path.
+absl::Status AboutFolder(absl::string_view option, const std::string& path,
+                         const absl::Status& status) {
+  if (!GetErrorDetails(status).fields.empty()) {
+    return status;
+  }
+  absl::string_view what = status.message();
+  absl::ConsumePrefix(&what, absl::StrCat(path, ": "));
+  return FieldError(status.code(), option,
+                    absl::StrCat(QuoteName(path), ": ", what),
+                    "FOLDER_NOT_USABLE");
+}
+
+// Both must be there before anything is kept or read.
+absl::Status OpenFolders(Service::State& state) {
+  const ServiceOptions& options = state.options;
+  const int root = ::open(options.model_root.c_str(),
+                          O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (root < 0) {
+    return AboutFolder("model_root", options.model_root,
+                       ErrnoStatus(errno, "can't be opened as a folder"));
+  }
+  ::close(root);
+  absl::Status made = MakeDirectories(options.data_dir);
+  if (made.ok()) {
+    auto lock = DataDirLock::Take(options.data_dir);
+    made = lock.status();
+    if (lock.ok()) {
+      state.lock = *std::move(lock);
+    }
+  }
+  return made.ok() ? made : AboutFolder("data_dir", options.data_dir, made);
+}
 
 absl::Status OpenStores(Service::State& state) {
   const ServiceOptions& options = state.options;
@@ -68,17 +104,15 @@ absl::Status OpenRegistry(Service::State& state) {
   }
   registry.threads = state.pool->num_threads();
   registry.metrics = &state.metrics;
-  MOESCOPE_ASSIGN_OR_RETURN(
-      state.identities,
-      model::IdentityStore::Open(absl::StrCat(options.data_dir,
-                                              "/identities")));
   state.registry = std::make_unique<ModelRegistry>(
       registry, MakeFolderModelSource(options.model_root, state.device,
                                       state.identities.get()),
       state.clock);
   state.metrics.SetDeviceBudgetBytes(state.device, state.memory_budget_bytes);
-  // Fails now, with a clear word, when the model root is no folder.
-  return state.registry->List().status();
+  // Whatever else is wrong with the model root is said now, not to a client.
+  const absl::Status listed = state.registry->List().status();
+  return listed.ok() ? listed
+                     : AboutFolder("model_root", options.model_root, listed);
 }
 
 absl::Status StartWorkers(Service::State& state) {
@@ -176,14 +210,22 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Create(ServiceOptions options,
     return InvalidField("data_dir", "is empty: name a folder to keep jobs in");
   }
   auto state = std::make_unique<State>(std::move(options), clock, metrics);
-  MOESCOPE_RETURN_IF_ERROR(MakeDirectories(state->options.data_dir));
-  MOESCOPE_ASSIGN_OR_RETURN(state->lock,
-                            DataDirLock::Take(state->options.data_dir));
+  MOESCOPE_RETURN_IF_ERROR(OpenFolders(*state));
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   state->pool = std::make_unique<ThreadPool>(
       state->options.threads > 0 ? state->options.threads : std::max(1, cores));
+  absl::StatusOr<std::unique_ptr<model::IdentityStore>> identities =
+      model::IdentityStore::Open(
+          absl::StrCat(state->options.data_dir, "/identities"), state->clock);
+  absl::Status kept = identities.status();
+  if (kept.ok()) {
+    state->identities = *std::move(identities);
+    kept = OpenStores(*state);
+  }
+  if (!kept.ok()) {
+    return AboutFolder("data_dir", state->options.data_dir, kept);
+  }
   MOESCOPE_RETURN_IF_ERROR(OpenRegistry(*state));
-  MOESCOPE_RETURN_IF_ERROR(OpenStores(*state));
   MOESCOPE_RETURN_IF_ERROR(StartWorkers(*state));
   state->maintenance =
       std::thread([raw = state.get()] { RunMaintenance(*raw); });

@@ -91,6 +91,38 @@ TEST_F(ConfigFileTest, UnknownFlagIsNamed) {
   EXPECT_THAT(parsed.err, HasSubstr("nonsense"));
 }
 
+TEST_F(ConfigFileTest, WhatIsWrongIsNamedByLine) {
+  const std::string model_root = "# flags\nmodel_root=/m\n\n";
+  const std::string place = " of \"" + path_ + "\"";
+
+  EXPECT_THAT(ParseWithFile(model_root + "nonsense=1\n", {}).err,
+              HasSubstr("line 4" + place + ": \"nonsense\" is no flag"));
+  EXPECT_THAT(ParseWithFile(model_root + "[server]\n", {}).err,
+              HasSubstr("line 4" + place + ": \"[server]\" is no flag"));
+  EXPECT_THAT(ParseWithFile(model_root + "config=x\n", {}).err,
+              HasSubstr("line 4" + place + ": \"config\" is no flag"));
+  EXPECT_THAT(ParseWithFile(model_root + "threads=\n", {}).err,
+              HasSubstr("line 4" + place + ": \"threads\" has no value"));
+  EXPECT_THAT(ParseWithFile(model_root + "model_root=/n\n", {}).err,
+              HasSubstr("line 4" + place +
+                        ": \"model_root\" stands on line 2 already"));
+  EXPECT_THAT(ParseWithFile(model_root + "threads=many\n", {}).err,
+              HasSubstr("--threads: Value many not in range 0 to 1024 (line 4" +
+                        place + ")"));
+  EXPECT_THAT(ParseWithFile(model_root + "max_tokens=0\n", {}).err,
+              HasSubstr("(line 4" + place + ")"));
+  EXPECT_THAT(ParseWithFile(model_root + "device=gpu\n", {}).err,
+              HasSubstr("one of auto, cpu, cuda:N (line 4" + place + ")"));
+}
+
+TEST_F(ConfigFileTest, WhatTheCommandLineSaysIsNoLinesFault) {
+  const Parsed parsed =
+      ParseWithFile("model_root=/m\ndevice=cpu\n", {"--device=gpu"});
+
+  EXPECT_EQ(parsed.line.exit_status, 2);
+  EXPECT_THAT(parsed.err, HasSubstr("one of auto, cpu, cuda:N\n"));
+}
+
 TEST(ConfigTest, AbsentFileOfFlagsIsNamed) {
   const Parsed parsed =
       Parse({"--model_root=/m", "--config=/does/not/exist"});

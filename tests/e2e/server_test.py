@@ -91,31 +91,34 @@ class Start(unittest.TestCase):
         self.assertEqual(done.returncode, 0)
         self.assertRegex(done.stdout, r"^moescope-server \d+\.\d+\.\d+\n$")
 
-    def test_absent_model_root_is_an_error(self):
-        done = run("--model_root=/does/not/exist", "--listen=127.0.0.1:0",
-                   "--metrics_listen=127.0.0.1:0")
-        self.assertEqual(done.returncode, 1)
-        self.assertIn("model root", done.stderr)
-
-    def test_busy_port_is_named(self):
-        with socket.socket() as holder:
+    def test_what_keeps_it_from_starting_is_named_by_flag_and_path(self):
+        with tempfile.TemporaryDirectory() as folder, socket.socket() as holder:
             holder.bind(("127.0.0.1", 0))
             holder.listen()
-            address = f"127.0.0.1:{holder.getsockname()[1]}"
-            done = run("--model_root=" + MODEL_ROOT, "--listen=" + address,
-                       "--metrics_listen=127.0.0.1:0")
-            self.assertEqual(done.returncode, 1)
-            self.assertIn(address, done.stderr)
-
-    def test_busy_metrics_port_is_named(self):
-        with socket.socket() as holder:
-            holder.bind(("127.0.0.1", 0))
-            holder.listen()
-            address = f"127.0.0.1:{holder.getsockname()[1]}"
-            done = run("--model_root=" + MODEL_ROOT, "--listen=127.0.0.1:0",
-                       "--metrics_listen=" + address)
-            self.assertEqual(done.returncode, 1)
-            self.assertIn(address, done.stderr)
+            busy = f"127.0.0.1:{holder.getsockname()[1]}"
+            file = os.path.join(folder, "file")
+            with open(file, "w", encoding="utf-8") as text:
+                text.write("no folder")
+            absent = os.path.join(folder, "absent")
+            for flag, value, reason in (
+                    ("model_root", absent, "No such file or directory"),
+                    ("data_dir", file, "Not a directory"),
+                    ("listen", busy, "in use"),
+                    ("metrics_listen", busy, "in use"),
+                    ("port_file", absent + "/ports", "No such file"),
+                    ("preload", "nobody", "not known")):
+                with self.subTest(flag=flag, value=value):
+                    flags = {"model_root": MODEL_ROOT,
+                             "listen": "127.0.0.1:0",
+                             "metrics_listen": "127.0.0.1:0", flag: value}
+                    done = run(*(f"--{name}={text}"
+                                 for name, text in flags.items()))
+                    self.assertEqual(done.returncode, 1, done.stderr)
+                    last = done.stderr.splitlines()[-1]
+                    self.assertTrue(
+                        last.startswith(f"moescope-server: --{flag}: "), last)
+                    self.assertIn(value, last)
+                    self.assertIn(reason, last)
 
 
 class Running(unittest.TestCase):
@@ -174,7 +177,8 @@ class Running(unittest.TestCase):
                    "--data_dir=" + server.folder + "/data",
                    "--listen=127.0.0.1:0", "--metrics_listen=127.0.0.1:0")
         self.assertEqual(done.returncode, 1)
-        self.assertIn("data_dir", done.stderr)
+        self.assertIn(f'--data_dir: "{server.folder}/data" is in use',
+                      done.stderr)
 
 
 if __name__ == "__main__":

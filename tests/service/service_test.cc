@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -26,6 +27,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsSupersetOf;
+using ::testing::StartsWith;
 
 constexpr absl::string_view kPrompt = "As an open source alternative to";
 
@@ -335,6 +337,38 @@ TEST_F(ServiceTest, ASecondServerMayNotShareTheDataFolder) {
   const auto second = Service::Create(options, Clock::Real(), metrics_);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(GetErrorDetails(second.status()).reason, "DATA_DIR_IN_USE");
+}
+
+TEST_F(ServiceTest, AFolderThatCannotBeUsedIsNamedByItsOptionAndPath) {
+  const std::string models = MOESCOPE_SOURCE_DIR "/tests/testdata/models";
+  const std::string file = folder_ + "/file";
+  std::ofstream(file) << "neither a folder nor a database";
+  const std::string damaged = folder_ + "/damaged";
+  std::filesystem::create_directory(damaged);
+  std::filesystem::copy(file, damaged + "/jobs.sqlite");
+  const auto refused = [this](const std::string& model_root,
+                              const std::string& data_dir) {
+    ServiceOptions options;
+    options.model_root = model_root;
+    options.data_dir = data_dir;
+    options.device = "cpu";
+    const absl::Status status =
+        Service::Create(options, Clock::Real(), metrics_).status();
+    EXPECT_EQ(GetErrorDetails(status).reason, "FOLDER_NOT_USABLE") << status;
+    return std::string(status.message());
+  };
+
+  EXPECT_THAT(refused(folder_ + "/absent", folder_ + "/new"),
+              StartsWith("model_root: \"" + folder_ + "/absent\": "));
+  EXPECT_FALSE(std::filesystem::exists(folder_ + "/new"));
+  EXPECT_THAT(refused(file, folder_ + "/new"),
+              StartsWith("model_root: \"" + file + "\": "));
+  EXPECT_EQ(refused(models, file),
+            "data_dir: \"" + file + "\": Not a directory");
+  EXPECT_EQ(refused(models, file + "/below"),
+            "data_dir: \"" + file + "/below\": Not a directory");
+  EXPECT_THAT(refused(models, damaged),
+              StartsWith("data_dir: \"" + damaged + "\": "));
 }
 
 TEST_F(ServiceTest, TellsWhatItIs) {
