@@ -52,7 +52,7 @@ absl::Status TakeInput(const Request& request, AnalysisRequest& asked) {
   }
   const spec::TokenInput* const tokens = spec::GetTokenInput(asked.spec);
   if (tokens != nullptr && !tokens->ids.empty()) {
-    return InvalidField("input", "is given together with spec.input: give one");
+    return InvalidField("input", "is given together with the Spec's own: give one");
   }
   MOESCOPE_ASSIGN_OR_RETURN(asked.input,
                             codec::InputFromMessage(request.input()));

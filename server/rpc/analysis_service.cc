@@ -171,7 +171,7 @@ absl::StatusOr<v1::ComputeNeuronStatisticsResponse> ComputeNeuronStatistics(
   return response;
 }
 
-absl::StatusOr<v1::SubmitAnalysisResponse> SubmitAnalysis(
+absl::StatusOr<v1::SubmitAnalysisResponse> Submit(
     Call& call, const v1::SubmitAnalysisRequest& request) {
   MOESCOPE_ASSIGN_OR_RETURN(AnalysisRequest asked, NewRequest(call, request));
   MOESCOPE_ASSIGN_OR_RETURN(asked.spec, codec::SpecFromMessage(request.spec()));
@@ -202,6 +202,25 @@ absl::StatusOr<v1::SubmitAnalysisResponse> SubmitAnalysis(
   response.set_cached(prepared.cached);
   response.set_spec_json(prepared.spec_json);
   return response;
+}
+
+// `status` about a field of the Spec, with the path that the client wrote: the
+// Spec of each analysis lies in a field of its name.
+absl::Status InsideChosenSpec(const v1::AnalysisSpec& spec,
+                              const absl::Status& status) {
+  const auto* const chosen = spec.GetReflection()->GetOneofFieldDescriptor(
+      spec, v1::AnalysisSpec::descriptor()->oneof_decl(0));
+  return chosen == nullptr
+             ? status
+             : RenameField(status, "spec",
+                           absl::StrCat("spec.", chosen->name()));
+}
+
+absl::StatusOr<v1::SubmitAnalysisResponse> SubmitAnalysis(
+    Call& call, const v1::SubmitAnalysisRequest& request) {
+  auto response = Submit(call, request);
+  return response.ok() ? std::move(response)
+                       : InsideChosenSpec(request.spec(), response.status());
 }
 
 // The service, with the two methods that send metadata before their reply.

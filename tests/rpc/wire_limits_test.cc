@@ -42,6 +42,12 @@ class WireLimitsTest : public RunningServer {
     return Submit(request);
   }
 
+  grpc::Status TrySubmit(const v1::SubmitAnalysisRequest& request) {
+    v1::SubmitAnalysisResponse response;
+    grpc::ClientContext context;
+    return analysis_->SubmitAnalysis(&context, request, &response);
+  }
+
   v1::ListJobsResponse ListJobs(const std::string& page_token) {
     v1::ListJobsRequest request;
     request.set_page_token(page_token);
@@ -169,6 +175,37 @@ TEST_F(WireLimitsTest, UnknownModelIsNamedWhereTheClientWroteIt) {
   EXPECT_EQ(FieldOf(analysis_->ComputeExpertSimilarity(&context, similarity,
                                                        &response)),
             "spec.baseline");
+}
+
+TEST_F(WireLimitsTest, SubmittedSpecIsNamedAsItsAnalysisIs) {
+  const auto& analyses = *v1::AnalysisSpec::descriptor()->oneof_decl(0);
+  ASSERT_GT(analyses.field_count(), 0);
+  for (int i = 0; i < analyses.field_count(); ++i) {
+    v1::SubmitAnalysisRequest request;
+    v1::AnalysisSpec& spec = *request.mutable_spec();
+    google::protobuf::Message& chosen =
+        *spec.GetReflection()->MutableMessage(&spec, analyses.field(i));
+    const std::string path = "spec." + analyses.field(i)->name();
+    const auto* const model =
+        chosen.GetDescriptor()->FindFieldByName("model");
+
+    EXPECT_EQ(FieldOf(TrySubmit(request)), path + ".model");
+    chosen.GetReflection()->SetString(&chosen, model, "nobody");
+    const grpc::Status unknown = TrySubmit(request);
+    EXPECT_EQ(FieldOf(unknown), path + ".model");
+    EXPECT_THAT(unknown.error_message(),
+                testing::StartsWith(path + ".model: \"nobody\""));
+  }
+}
+
+TEST_F(WireLimitsTest, WrongLayerOfASubmittedSpecIsNamedByItsPath) {
+  v1::SubmitAnalysisRequest request;
+  v1::MatrixPcaSpec& spec = *request.mutable_spec()->mutable_matrix_pca();
+  spec.set_model(kModel);
+  spec.add_layers(99);
+
+  EXPECT_EQ(FieldOf(TrySubmit(request)), "spec.matrix_pca.layers");
+  EXPECT_EQ(FieldOf(TrySubmit(v1::SubmitAnalysisRequest())), "spec");
 }
 
 TEST_F(WireLimitsTest, WrongInputIsNamedWhereTheClientWroteIt) {
