@@ -254,14 +254,17 @@ absl::Status ReadBlocks(const Spec& spec, const model::Model& model,
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     MOESCOPE_RETURN_IF_ERROR(context.Check());
     const TokenBlock& block = blocks[i];
-    if (static_cast<std::int64_t>(i) == state.blocks_done) {
-      observer.Start(progress, block);
-      MOESCOPE_RETURN_IF_ERROR(model.Forward({block.ids, block.lengths},
-                                             request, observer, pool, context));
-      ++state.blocks_done;
-      MOESCOPE_RETURN_IF_ERROR(
-          sink.SaveState(internal::EncodeActivationState(spec, state)));
+    if (static_cast<std::int64_t>(i) != state.blocks_done) {
+      // Not reported: it tells nothing of this run's pace.
+      progress.done += block.num_tokens();
+      continue;
     }
+    observer.Start(progress, block);
+    MOESCOPE_RETURN_IF_ERROR(model.Forward({block.ids, block.lengths}, request,
+                                           observer, pool, context));
+    ++state.blocks_done;
+    MOESCOPE_RETURN_IF_ERROR(
+        sink.SaveState(internal::EncodeActivationState(spec, state)));
     progress.done += block.num_tokens();
     context.ReportProgress(progress);
   }

@@ -229,17 +229,18 @@ absl::Status RunExpertSimilarity(const spec::ExpertSimilaritySpec& spec,
                        static_cast<std::int64_t>(units.size()), "matrices"};
   for (const Unit& unit : units) {
     MOESCOPE_RETURN_IF_ERROR(context.Check());
-    if (emitter.wanted()) {
-      MOESCOPE_ASSIGN_OR_RETURN(
-          spec::Chunk chunk,
-          unit.projection.has_value()
-              ? ProjectionChunk(spec, inputs, unit, levels, pool, context)
-              : RouterChunk(*inputs.checkpoint, unit.layer));
-      MOESCOPE_RETURN_IF_ERROR(emitter.Emit(std::move(chunk)));
-    } else {
-      emitter.Skip();
-    }
     ++progress.done;
+    if (!emitter.wanted()) {
+      // Not reported: it tells nothing of this run's pace.
+      emitter.Skip();
+      continue;
+    }
+    MOESCOPE_ASSIGN_OR_RETURN(
+        spec::Chunk chunk,
+        unit.projection.has_value()
+            ? ProjectionChunk(spec, inputs, unit, levels, pool, context)
+            : RouterChunk(*inputs.checkpoint, unit.layer));
+    MOESCOPE_RETURN_IF_ERROR(emitter.Emit(std::move(chunk)));
     context.ReportProgress(progress);
   }
   return absl::OkStatus();

@@ -99,15 +99,16 @@ absl::Status EmitPerProjection(
   for (const std::int64_t layer : units.layers) {
     for (const std::string& name : units.projections) {
       MOESCOPE_RETURN_IF_ERROR(context.Check());
-      if (emitter.wanted()) {
-        MOESCOPE_ASSIGN_OR_RETURN(const model::Projection projection,
-                                  ParseProjection(name));
-        MOESCOPE_ASSIGN_OR_RETURN(spec::Chunk chunk, make(layer, projection));
-        MOESCOPE_RETURN_IF_ERROR(emitter.Emit(std::move(chunk)));
-      } else {
-        emitter.Skip();
-      }
       ++progress.done;
+      if (!emitter.wanted()) {
+        // Not reported: it tells nothing of this run's pace.
+        emitter.Skip();
+        continue;
+      }
+      MOESCOPE_ASSIGN_OR_RETURN(const model::Projection projection,
+                                ParseProjection(name));
+      MOESCOPE_ASSIGN_OR_RETURN(spec::Chunk chunk, make(layer, projection));
+      MOESCOPE_RETURN_IF_ERROR(emitter.Emit(std::move(chunk)));
       context.ReportProgress(progress);
     }
   }

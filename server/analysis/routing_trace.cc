@@ -344,18 +344,20 @@ absl::Status RunRoutingTrace(const spec::RoutingTraceSpec& spec,
        internal::CutIntoBlocks(spec.input, spec.block_tokens)) {
     MOESCOPE_RETURN_IF_ERROR(context.Check());
     if (kept_blocks > 0) {
+      // Not reported: it tells nothing of this run's pace.
       --kept_blocks;
       for (std::int64_t i = 0; i < chunks_per_block; ++i) {
         emitter.Skip();
       }
-    } else {
-      MOESCOPE_RETURN_IF_ERROR(emitter.Emit(InputChunk(block)));
-      observer.Start(progress, block.num_tokens(), spec.layers.size());
-      // All layers even where some are kept: another request could change the
-      // last bits.
-      MOESCOPE_RETURN_IF_ERROR(inputs.model->Forward(
-          {block.ids, block.lengths}, request, observer, pool, context));
+      progress.done += block.num_tokens();
+      continue;
     }
+    MOESCOPE_RETURN_IF_ERROR(emitter.Emit(InputChunk(block)));
+    observer.Start(progress, block.num_tokens(), spec.layers.size());
+    // All layers even where some are kept: another request could change the
+    // last bits.
+    MOESCOPE_RETURN_IF_ERROR(inputs.model->Forward(
+        {block.ids, block.lengths}, request, observer, pool, context));
     progress.done += block.num_tokens();
     context.ReportProgress(progress);
   }

@@ -137,6 +137,7 @@ TEST(ActivationStatisticsTest, ResumesFromAnyState) {
   EXPECT_EQ(Images(RunSpec(spec, {1, {2, whole.states[3]}, -1})),
             Images(whole, 2));
   EXPECT_EQ(Images(RunSpec(spec, {1, {1, ""}, -1})), Images(whole, 1));
+  EXPECT_EQ(RunSpec(spec, {1, {0, whole.states[2]}, -1}).reported.front(), 220);
 }
 
 TEST(ActivationStatisticsTest, RefusesADamagedState) {

@@ -19,6 +19,7 @@
 #include <nlohmann/json.hpp>
 
 #include "moescope/analysis/catalogue.h"
+#include "moescope/base/mutex.h"
 #include "moescope/base/run_context.h"
 #include "moescope/base/thread_pool.h"
 #include "moescope/model/safetensors.h"
@@ -181,7 +182,12 @@ spec::AnalysisSpec Normalised(spec::AnalysisSpec spec) {
 Log RunSpec(const spec::AnalysisSpec& spec, const RunOptions& options) {
   Log log;
   ThreadPool pool(options.threads);
-  const RunContext context;
+  RunContext context;
+  Mutex mutex;
+  context.set_progress_function([&](const Progress& progress) {
+    const MutexLock lock(mutex);
+    log.reported.push_back(progress.done);
+  });
   RecordingSink sink(log, context.token(), options.cancel_after);
   log.status = Run(spec, OpenInputs(spec::ModelNames(spec)[0]), options.resume,
                    pool, context, sink);

@@ -19,6 +19,8 @@ struct Log {
   std::vector<spec::Chunk> chunks;
   std::vector<std::string> states;
   std::vector<std::int64_t> chunks_at_state;
+  /// Progress::done of each report.
+  std::vector<std::int64_t> reported;
 };
 
 struct RunOptions {

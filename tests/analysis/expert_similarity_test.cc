@@ -131,6 +131,7 @@ TEST(ExpertSimilarityTest, ResumesAfterAnyChunk) {
   EXPECT_EQ(Images(RunSpec(spec, {1, {4, ""}, -1})), Images(whole, 4));
   EXPECT_EQ(Images(RunSpec(spec, {1, {7, ""}, -1})), Images(whole, 7));
   EXPECT_TRUE(RunSpec(spec, {1, {8, ""}, -1}).chunks.empty());
+  EXPECT_THAT(RunSpec(spec, {1, {5, ""}, -1}).reported, ElementsAre(6, 7, 8));
 }
 
 TEST(ExpertSimilarityTest, StopsBetweenChunksWhenCancelled) {

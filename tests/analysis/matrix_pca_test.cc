@@ -101,6 +101,8 @@ TEST(MatrixPcaTest, ResumesAfterAnyChunk) {
 
   EXPECT_EQ(Images(RunSpec(spec, {2, {2, ""}, -1})), Images(whole, 2));
   EXPECT_TRUE(RunSpec(spec, {1, {6, ""}, -1}).chunks.empty());
+  EXPECT_THAT(RunSpec(spec, {1, {4, ""}, -1}).reported,
+              testing::ElementsAre(5, 6));
 }
 
 TEST(MatrixPcaTest, StopsBetweenChunksWhenCancelled) {

@@ -196,6 +196,8 @@ TEST(RouterRegressionTest, ResumesWithItsStateAndWithout) {
   EXPECT_EQ(Images(RunSpec(spec, {1, {3, whole.states[0]}, -1})),
             Images(whole, 3));
   EXPECT_EQ(RunSpec(spec, {1, {2, whole.states[1]}, -1}).states.size(), 1U);
+  EXPECT_THAT(RunSpec(spec, {1, {2, whole.states[1]}, -1}).reported,
+              testing::ElementsAre(3));
 }
 
 TEST(RouterRegressionTest, RefusesADamagedState) {

@@ -110,6 +110,8 @@ TEST(RoutingTraceTest, ResumesAtBlocksAndInsideThem) {
   EXPECT_EQ(Images(RunSpec(spec, {1, {5, ""}, -1})), Images(whole, 5));
   EXPECT_EQ(Images(RunSpec(spec, {1, {8, ""}, -1})), Images(whole, 8));
   EXPECT_TRUE(RunSpec(spec, {1, {9, ""}, -1}).chunks.empty());
+  // Of the first two blocks nothing is said.
+  EXPECT_GT(RunSpec(spec, {1, {8, ""}, -1}).reported.front(), 220);
 }
 
 TEST(RoutingTraceTest, StopsInsideABlockWhenCancelled) {

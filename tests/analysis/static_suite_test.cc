@@ -104,6 +104,8 @@ TEST(StaticSuiteTest, ResumesAfterAnyChunk) {
   EXPECT_EQ(Images(RunSpec(spec, {1, {8, whole.states[1]}, -1})),
             Images(whole, 8));
   EXPECT_EQ(Images(RunSpec(spec, {1, {8, ""}, -1})), Images(whole, 8));
+  EXPECT_THAT(RunSpec(spec, {1, {4, whole.states[0]}, -1}).reported,
+              testing::ElementsAre(2));
 }
 
 TEST(StaticSuiteTest, StopsBetweenChunksWhenCancelled) {
