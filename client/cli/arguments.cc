@@ -188,7 +188,9 @@ class CommandLine {
     if (corpora) {
       sources.push_back(
           leaf->add_option("--corpus", a_.input.corpora,
-                           "LABEL=FILE, a labelled text; may be repeated")
+                           "LABEL=FILE, a text, cut into sequences; may be "
+                           "repeated. The label is kept with the result; no "
+                           "statistic is split by it")
               ->allow_extra_args(false)
               ->check(CheckPair));
     }
@@ -215,6 +217,15 @@ class CommandLine {
         ->check(CheckFormat)
         ->needs(file);
     return file;
+  }
+
+  void AddCachePolicy(CLI::App* leaf) {
+    CLI::Option* const refresh =
+        leaf->add_flag("--refresh", refresh_,
+                       "Compute it anew, and keep the new answer for others");
+    leaf->add_flag("--no-cache", no_cache_,
+                   "Compute it anew, for this call alone")
+        ->excludes(refresh);
   }
 
   void AddModels() {
@@ -247,6 +258,7 @@ class CommandLine {
                      "choice,group_mask,shared_share; default "
                      "ids,weights,logits")
         ->delimiter(',');
+    AddCachePolicy(trace);
     AddOutput(trace);
   }
 
@@ -260,6 +272,7 @@ class CommandLine {
                      "Among matrix,neuron_average,router; default: all")
         ->delimiter(',');
     AddWeights(similarity);
+    AddCachePolicy(similarity);
     AddOutput(similarity);
   }
 
@@ -283,6 +296,7 @@ class CommandLine {
         Command::kNeurons, "MODEL");
     AddInput(neurons, true);
     AddWeights(neurons);
+    AddCachePolicy(neurons);
     AddOutput(neurons);
   }
 
@@ -299,6 +313,11 @@ class CommandLine {
     AddInput(analyze, true);
     analyze->add_option("--baseline", a_.baseline,
                         "A second model to compare with");
+    AddCachePolicy(analyze);
+    analyze
+        ->add_option("--priority", priority_,
+                     "interactive goes before batch; default: batch")
+        ->check(CLI::IsMember({"interactive", "batch"}));
     CLI::Option* const file = AddOutput(analyze);
     CLI::Option* const dry_run =
         analyze->add_flag("--dry-run", a_.dry_run, "Only check and estimate")
@@ -314,7 +333,7 @@ class CommandLine {
     LeafOf(analyses, "describe", "Parameters, definition, models that fit",
            Command::kAnalysesDescribe, "NAME");
     CLI::App* jobs = Group("jobs", "Work on the server");
-    Leaf(jobs, "list", "All jobs, newest first", Command::kJobsList);
+    AddJobsList(jobs);
     LeafOf(jobs, "show", "One job", Command::kJobsShow, "JOB");
     LeafOf(jobs, "watch", "Follow a job to its end", Command::kJobsWatch,
            "JOB");
@@ -330,10 +349,42 @@ class CommandLine {
     Leaf(server, "cache", "What the result cache holds", Command::kServerCache);
   }
 
+  void AddJobsList(CLI::App* jobs) {
+    CLI::App* list =
+        Leaf(jobs, "list", "Jobs, newest first", Command::kJobsList);
+    list->add_option("--state", states_,
+                     "Only those in a state among queued,running,succeeded,"
+                     "failed,cancelled,expired")
+        ->delimiter(',')
+        ->check(CLI::IsMember({"queued", "running", "succeeded", "failed",
+                               "cancelled", "expired"}));
+    list->add_option("--analysis", a_.name, "Only those of this analysis");
+    list->add_option("--model", a_.model, "Only those that name this model");
+  }
+
+  // Words of the command line as values of the contract.
+  void TakeChoices() {
+    if (refresh_ || no_cache_) {
+      a_.cache_policy = refresh_ ? v1::CACHE_POLICY_REFRESH
+                                 : v1::CACHE_POLICY_BYPASS;
+    }
+    if (!priority_.empty()) {
+      a_.priority = priority_ == "batch" ? v1::PRIORITY_BATCH
+                                         : v1::PRIORITY_INTERACTIVE;
+    }
+    for (const std::string& state : states_) {
+      v1::JobState value = v1::JOB_STATE_UNSPECIFIED;
+      v1::JobState_Parse(
+          absl::StrCat("JOB_STATE_", absl::AsciiStrToUpper(state)), &value);
+      a_.states.push_back(value);
+    }
+  }
+
   // What one option's check can't see.
   void Finish() {
     a_.json = output_ == "json";
     CheckWords();
+    TakeChoices();
     if (!layers_.empty()) {
       a_.layers = *ParseLayers(layers_);
     }
@@ -416,6 +467,7 @@ class CommandLine {
     check("MODEL, JOB, RESULT or NAME", a_.subject);
     check(a_.command == Command::kModelsTokenize ? "TEXT" : "NAME", a_.name);
     check("--baseline", a_.baseline);
+    check("--model", a_.model);
     for (const std::string& setting : settings_) check("--set", setting);
     for (const std::string& field : a_.fields) check("--fields", field);
     for (const std::string& level : a_.levels) check("--level", level);
@@ -428,6 +480,10 @@ class CommandLine {
   Arguments a_;
   std::string output_ = "table";
   std::string layers_;
+  std::string priority_;
+  bool refresh_ = false;
+  bool no_cache_ = false;
+  std::vector<std::string> states_;
   std::vector<std::string> settings_;
 };
 

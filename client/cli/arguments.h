@@ -10,7 +10,9 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
+#include "moescope/v1/analysis.pb.h"
 #include "moescope/v1/input.pb.h"
+#include "moescope/v1/job.pb.h"
 
 namespace moescope::client {
 
@@ -61,7 +63,7 @@ struct Arguments {
   double timeout_seconds = 0;  ///< 0: none
 
   std::string subject;  ///< MODEL, JOB, RESULT or the NAME of an analysis
-  std::string name;     ///< NAME of `analyze`, TEXT of `tokenize`
+  std::string name;     ///< NAME of `analyze`, TEXT of `tokenize`, --analysis
   InputArguments input;
   std::vector<std::int64_t> layers;
   std::vector<std::string> fields;
@@ -72,6 +74,10 @@ struct Arguments {
   std::vector<std::pair<std::string, std::string>> settings;  ///< --set
   bool dry_run = false;
   bool detach = false;
+  v1::CachePolicy cache_policy = v1::CACHE_POLICY_UNSPECIFIED;
+  v1::Priority priority = v1::PRIORITY_UNSPECIFIED;
+  std::vector<v1::JobState> states;  ///< Of `jobs list`; empty: all
+  std::string model;                 ///< Of `jobs list`; empty: all
   std::string output_file;  ///< -o; empty: standard output
   std::string format;       ///< --format; empty: by extension
 };

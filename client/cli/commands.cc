@@ -211,8 +211,11 @@ absl::Status Runner::Models() {
     case Command::kModelsVerify: {
       MOESCOPE_ASSIGN_OR_RETURN(const auto verifying,
                                 client_.VerifyModel(a_.subject));
-      MOESCOPE_RETURN_IF_ERROR(Follow(verifying.job()).status());
-      return Show(client_.GetModel(a_.subject), MessageText);
+      MOESCOPE_ASSIGN_OR_RETURN(const v1::Job job, Follow(verifying.job()));
+      return Show(client_.GetModel(a_.subject),
+                  [&](const v1::GetModelResponse& response) {
+                    return VerdictText(job, response.model());
+                  });
     }
     case Command::kModelsTokenize: {
       v1::TokenizeRequest request;
@@ -253,6 +256,7 @@ absl::Status Runner::Trace() {
   spec.set_model(a_.subject);
   spec.mutable_layers()->Add(a_.layers.begin(), a_.layers.end());
   spec.mutable_fields()->Add(a_.fields.begin(), a_.fields.end());
+  request.set_cache_policy(a_.cache_policy);
   MOESCOPE_ASSIGN_OR_RETURN(*request.mutable_input(), GivenInput(a_.input));
   std::vector<spec::Chunk> chunks;
   MOESCOPE_ASSIGN_OR_RETURN(
@@ -279,6 +283,7 @@ absl::Status Runner::Similarity() {
   spec.mutable_projections()->Add(a_.projections.begin(), a_.projections.end());
   spec.set_include_shared(a_.shared);
   spec.set_baseline(a_.baseline);
+  request.set_cache_policy(a_.cache_policy);
   MOESCOPE_ASSIGN_OR_RETURN(const auto response,
                             client_.ComputeExpertSimilarity(request));
   if (a_.shared) {
@@ -305,6 +310,7 @@ absl::Status Runner::Neurons() {
   spec.mutable_projections()->Add(a_.projections.begin(), a_.projections.end());
   spec.set_include_shared(a_.shared);
   spec.set_baseline(a_.baseline);
+  request.set_cache_policy(a_.cache_policy);
   if (a_.input.given()) {
     MOESCOPE_ASSIGN_OR_RETURN(*request.mutable_input(), GivenInput(a_.input));
   }
@@ -352,6 +358,8 @@ absl::Status Runner::Analyze() {
   if (a_.input.given()) {
     MOESCOPE_ASSIGN_OR_RETURN(*request.mutable_input(), GivenInput(a_.input));
   }
+  request.set_cache_policy(a_.cache_policy);
+  request.set_priority(a_.priority);
   request.set_validate_only(a_.dry_run);
   request.set_request_id(NewUuidV7(absl::Now()));
   auto response = client_.SubmitAnalysis(request);
@@ -394,8 +402,13 @@ absl::Status Runner::Analyses() {
 
 absl::Status Runner::Jobs() {
   switch (a_.command) {
-    case Command::kJobsList:
-      return Show(client_.ListJobs(), JobsText);
+    case Command::kJobsList: {
+      v1::ListJobsRequest request;
+      request.mutable_states()->Add(a_.states.begin(), a_.states.end());
+      request.set_analysis(a_.name);
+      request.set_model(a_.model);
+      return Show(client_.ListJobs(std::move(request)), JobsText);
+    }
     case Command::kJobsShow:
       return Show(client_.GetJob(a_.subject), MessageText);
     case Command::kJobsCancel:

@@ -144,6 +144,10 @@ std::string Summary(const spec::Array& array) {
   if (finite == 0) {
     return "no finite value";
   }
+  if (array.dtype == spec::DType::kInt64) {
+    // Most are numbers of experts, neurons or tokens.
+    return absl::StrFormat("%.0f .. %.0f", low, high);
+  }
   std::string out = absl::StrFormat("%.5g .. %.5g .. %.5g", low,
                                     sum / static_cast<double>(finite), high);
   if (finite < values.size()) {

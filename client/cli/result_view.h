@@ -45,8 +45,8 @@ std::string LeftOutText(const v1::ComputeExpertSimilarityResponse& response,
 std::string SimilarityText(const v1::ComputeExpertSimilarityResponse& response,
                            bool plain);
 
-/// Name, shape, smallest, mean and largest value of each array; of a scalar,
-/// its value.
+/// Name, shape, smallest, mean and largest value of each array; of whole numbers,
+/// which may be those of experts, without the mean; of a scalar, its value.
 std::string ArraysText(absl::Span<const spec::Array> arrays);
 
 /// Per layer a table with a row per participant and a column per array of one

@@ -200,8 +200,8 @@ absl::StatusOr<v1::Job> Client::GetJob(const std::string& id) {
   return std::move(*response.mutable_job());
 }
 
-absl::StatusOr<v1::ListJobsResponse> Client::ListJobs() {
-  v1::ListJobsRequest request;
+absl::StatusOr<v1::ListJobsResponse> Client::ListJobs(
+    v1::ListJobsRequest request) {
   request.set_page_size(kPageSize);
   v1::ListJobsResponse all;
   do {

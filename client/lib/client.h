@@ -72,7 +72,8 @@ class Client {
   absl::StatusOr<v1::ListAnalysesResponse> ListAnalyses();
 
   absl::StatusOr<v1::Job> GetJob(const std::string& id);
-  absl::StatusOr<v1::ListJobsResponse> ListJobs();
+  /// Those that pass the filters of `request`, on all pages.
+  absl::StatusOr<v1::ListJobsResponse> ListJobs(v1::ListJobsRequest request);
   absl::StatusOr<v1::Job> CancelJob(const std::string& id);
   /// Hands every change to `on_change` until the job has ended; gives it as it
   /// ended. With `cancel_on_interrupt`, an interruption cancels the job.

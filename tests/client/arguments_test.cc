@@ -53,6 +53,51 @@ TEST(ArgumentsTest, TraceWithoutInputIsWrongUsage) {
   EXPECT_THAT(outcome.err, HasSubstr("--tokens-file"));
 }
 
+TEST(ArgumentsTest, EveryAnalysisMayPassTheCacheBy) {
+  EXPECT_EQ(Parse({"trace", "m", "--text", "a"}).arguments->cache_policy,
+            v1::CACHE_POLICY_UNSPECIFIED);
+  EXPECT_EQ(Parse({"trace", "m", "--text", "a", "--refresh"})
+                .arguments->cache_policy,
+            v1::CACHE_POLICY_REFRESH);
+  EXPECT_EQ(Parse({"similarity", "m", "--no-cache"}).arguments->cache_policy,
+            v1::CACHE_POLICY_BYPASS);
+  EXPECT_EQ(Parse({"neurons", "m", "--refresh"}).arguments->cache_policy,
+            v1::CACHE_POLICY_REFRESH);
+  EXPECT_EQ(Parse({"analyze", "m", "x", "--no-cache"}).arguments->cache_policy,
+            v1::CACHE_POLICY_BYPASS);
+  const ParseOutcome both =
+      Parse({"similarity", "m", "--no-cache", "--refresh"});
+  EXPECT_EQ(both.exit_code, 2);
+  EXPECT_THAT(both.err, HasSubstr("--refresh"));
+}
+
+TEST(ArgumentsTest, PriorityIsOneOfTwo) {
+  EXPECT_EQ(Parse({"analyze", "m", "x", "--priority", "interactive"})
+                .arguments->priority,
+            v1::PRIORITY_INTERACTIVE);
+  EXPECT_EQ(
+      Parse({"analyze", "m", "x", "--priority=batch"}).arguments->priority,
+      v1::PRIORITY_BATCH);
+  const ParseOutcome unknown = Parse({"analyze", "m", "x", "--priority=high"});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("interactive"));
+}
+
+TEST(ArgumentsTest, JobsAreFilteredByStateAnalysisAndModel) {
+  const ParseOutcome outcome =
+      Parse({"jobs", "list", "--state", "queued,failed", "--analysis=x",
+             "--model", "m"});
+
+  ASSERT_TRUE(outcome.arguments.has_value()) << outcome.err;
+  EXPECT_THAT(outcome.arguments->states,
+              ElementsAre(v1::JOB_STATE_QUEUED, v1::JOB_STATE_FAILED));
+  EXPECT_EQ(outcome.arguments->name, "x");
+  EXPECT_EQ(outcome.arguments->model, "m");
+  const ParseOutcome unknown = Parse({"jobs", "list", "--state=done"});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("succeeded"));
+}
+
 TEST(ArgumentsTest, GlobalFlagsMayComeLast) {
   const ParseOutcome outcome =
       Parse({"models", "list", "--server=h:1", "--output=json"});

@@ -54,6 +54,27 @@ TEST(ProgressTest, TellsThePlaceInTheQueue) {
   EXPECT_EQ(ProgressText(job), "queued, 3 before, about 12 s");
 }
 
+TEST(VerdictTest, TellsWhatTheHashesHaveShown) {
+  v1::Job job;
+  job.mutable_start_time()->set_seconds(1'700'000'000);
+  v1::Model model;
+  model.set_weight_files(2);
+  model.set_size_bytes(3 << 20);
+  EXPECT_EQ(VerdictText(job, model),
+            "verified: 2 files, 3.0 MiB, each as its name in the Hugging Face "
+            "cache says\n");
+
+  model.mutable_hash_time()->set_seconds(1'699'999'999);
+  EXPECT_EQ(VerdictText(job, model),
+            "verified: 2 files, 3.0 MiB, unchanged since 2023-11-14 22:13:19 "
+            "UTC\n");
+
+  model.set_weight_files(1);
+  model.mutable_hash_time()->set_seconds(1'700'000'000);
+  EXPECT_EQ(VerdictText(job, model),
+            "hashed for the first time as they are now: 1 file, 3.0 MiB\n");
+}
+
 TEST(TraceTextTest, ShowsWordsExpertsAndWeights) {
   const std::vector<std::int64_t> ids = {5, 6};
   const std::vector<std::int64_t> experts = {1, 0, 2, 3};
@@ -70,6 +91,19 @@ TEST(TraceTextTest, ShowsWordsExpertsAndWeights) {
             "pos  id  token    layer 3\n"
             "0    5   \" As\\n\"  1:0.75 0:0.25\n"
             "1    6            2:0.50 3:0.50\n");
+}
+
+TEST(ArraysTextTest, WholeNumbersHaveNoMean) {
+  const std::vector<std::int64_t> experts = {7, 0, 3};
+  const std::vector<double> scores = {0.5, 1.5};
+  const std::vector<spec::Array> arrays = {
+      spec::MakeArray("topk_ids", {3}, absl::MakeConstSpan(experts)),
+      spec::MakeArray("scores", {2}, absl::MakeConstSpan(scores))};
+
+  EXPECT_EQ(ArraysText(arrays),
+            "array     type     shape  smallest .. mean .. largest\n"
+            "topk_ids  int64    [3]    0 .. 7\n"
+            "scores    float64  [2]    0.5 .. 1 .. 1.5\n");
 }
 
 TEST(TraceTextTest, PositionsBeginAgainInEachSequence) {

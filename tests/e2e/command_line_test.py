@@ -5,8 +5,10 @@ Usage: command_line_test.py SERVER CLIENT MODEL_ROOT
 """
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
@@ -63,6 +65,7 @@ class AgainstServer(unittest.TestCase):
         tokenizer = model.pop("tokenizer")
         identity = model.pop("identity")
         size = model.pop("size_bytes")
+        model.pop("hash_time", None)  # Another case may have loaded it.
         self.assertEqual(model, {
             "name": "tiny-deepseek", "family": "deepseek",
             "state": "MODEL_STATE_AVAILABLE", "layers": "5",
@@ -73,7 +76,7 @@ class AgainstServer(unittest.TestCase):
             "routing": "softmax over 32, top-4, not renormalised",
             "dtype": "BF16",
             "tokenizer_error": "", "device": "", "resident_bytes": "0",
-            "users": 0, "forward_pass": True, "forward_error": ""})
+            "users": 0, "weight_files": 1, "forward_pass": True, "forward_error": ""})
         self.assertIn("2048 entries", tokenizer)
         self.assertRegex(identity, "^(stat|content):[0-9a-f]{64}$")
         self.assertEqual(int(size), os.path.getsize(os.path.join(
@@ -104,6 +107,33 @@ class AgainstServer(unittest.TestCase):
         self.assertEqual(fetched.returncode, 0, fetched.stderr)
         self.assertGreater(os.path.getsize(path), 0)
 
+    def test_the_cache_is_passed_by_on_request(self):
+        def computed(*flags):
+            return self.client.ask("similarity", "tiny-mixtral", "--layers",
+                                   "2", *flags)["started"]
+
+        first = computed()
+        self.assertEqual(computed(), first)
+        self.assertGreater(computed("--no-cache"), first)
+        self.assertEqual(computed(), first)
+        refreshed = computed("--refresh")
+        self.assertGreater(refreshed, first)
+        self.assertEqual(computed(), refreshed)
+
+    def test_jobs_are_filtered(self):
+        job = self.client.run("analyze", "tiny-mixtral", "matrix_pca",
+                              "--priority=interactive",
+                              "--detach").stdout.strip()
+        self.client.run("jobs", "watch", job)
+        found = self.client.ask("jobs", "list", "--state=succeeded,failed",
+                                "--analysis=matrix_pca",
+                                "--model=tiny-mixtral")["jobs"]
+        self.assertEqual([(one["id"], one["priority"]) for one in found],
+                         [(job, "PRIORITY_INTERACTIVE")])
+        for other in "--state=queued", "--analysis=no", "--model=no":
+            listed = self.client.ask("jobs", "list", other)["jobs"]
+            self.assertNotIn(job, [one["id"] for one in listed], other)
+
     def test_whoever_takes_no_part_is_named(self):
         said = self.client.run("similarity", "tiny-deepseek", "--layers", "1",
                                "--shared").stderr
@@ -117,6 +147,52 @@ class AgainstServer(unittest.TestCase):
         self.assertRegex(shown, "\navailable: .* of ")
         self.assertIn("\nfits: yes\n", shown)
         self.assertIn("\nloaded: no\n", shown)
+
+
+class Verifying(unittest.TestCase):
+    """On a copy of a model, which may be changed."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="moescope-verify-")
+        self.addCleanup(shutil.rmtree, self.folder)
+        shutil.copytree(os.path.join(MODEL_ROOT, "tiny-mistral"),
+                        os.path.join(self.folder, "m"))
+        self.shard = os.path.join(self.folder, "m", "model.safetensors")
+        server = RunningServer(SERVER, self.folder)
+        self.addCleanup(server.close)
+        self.client = CommandLine(CLIENT, server)
+
+    def flip_last_byte(self):
+        """Size and modification time stay."""
+        before = os.stat(self.shard)
+        with open(self.shard, "r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            byte = file.read(1)[0]
+            file.seek(-1, os.SEEK_END)
+            file.write(bytes([byte ^ 1]))
+        os.utime(self.shard, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def test_a_verdict_in_words(self):
+        first = self.client.run("models", "verify", "m")
+        self.assertRegex(first.stdout, "^hashed for the first time as they are "
+                                       "now: 1 file, .* MiB\n$")
+        second = self.client.run("models", "verify", "m")
+        self.assertRegex(second.stdout, "^verified: 1 file, .* MiB, unchanged "
+                                        "since 20.* UTC\n$")
+        self.assertEqual((first.returncode, second.returncode), (0, 0))
+
+    def test_a_change_that_the_time_hides_is_found_until_it_is_accepted(self):
+        self.client.ask("models", "verify", "m")
+        self.flip_last_byte()
+        for _ in range(2):
+            found = self.client.run("models", "verify", "m")
+            self.assertEqual(found.returncode, 1, found.stdout)
+            self.assertIn("model.safetensors: hash ", found.stderr)
+            self.assertIn("CONTENT_CHANGED", found.stderr)
+            self.assertIn("(touch)", found.stderr)
+        os.utime(self.shard)
+        accepted = self.client.run("models", "verify", "m")
+        self.assertIn("hashed for the first time", accepted.stdout)
 
 
 if __name__ == "__main__":
