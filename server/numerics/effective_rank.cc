@@ -15,65 +15,119 @@
 #include "moescope/base/status_macros.h"
 #include "moescope/numerics/widen_rows.h"
 #include "server/numerics/range_scale_internal.h"
+#include "server/numerics/symmetric_eigenvalues_internal.h"
 
 namespace moescope::numerics {
 namespace {
 
-constexpr std::int64_t kTileSize = 256;
 // Length of a sum that is left to fp32.
-constexpr std::int64_t kPanel = 512;
+constexpr std::int64_t kSumLength = 512;
+// Lines of the longer side that are widened at once: a few sums.
+constexpr std::int64_t kPanel = 4 * kSumLength;
+// What widening asks for where columns lie together.
+constexpr std::int64_t kRowGroup = 64;
 
-// The matrix in fp32, its shorter side first. [M, L]
-at::Tensor ShortSideFirst(const MatrixView& matrix) {
-  const MatrixView view =
-      matrix.rows <= matrix.cols ? matrix : Transposed(matrix);
-  at::Tensor wide = at::empty({view.rows, view.cols}, at::kFloat);
-  WidenRows(view, 0, view.rows, wide.data_ptr<float>());
-  return wide;
-}
+using internal::SymmetricTiles;
 
-// Rows i … of x times rows j … of x, written to both halves of `gram`.
-void FillTile(const at::Tensor& x, std::int64_t i, std::int64_t j,
-              at::Tensor& gram) {
-  const c10::NoGradGuard no_grad;
-  const std::int64_t rows = std::min(kTileSize, x.size(0) - i);
-  const std::int64_t cols = std::min(kTileSize, x.size(0) - j);
-  at::Tensor sum = at::zeros({rows, cols}, at::kDouble);
-  for (std::int64_t t = 0; t < x.size(1); t += kPanel) {
-    const std::int64_t length = std::min(kPanel, x.size(1) - t);
-    const at::Tensor left = x.narrow(0, i, rows).narrow(1, t, length);
-    const at::Tensor right = x.narrow(0, j, cols).narrow(1, t, length);
-    sum.add_(at::mm(left, right.t()));
+// The Gram matrix of the shorter side.
+class ShortGram {
+ public:
+  ShortGram(const MatrixView& matrix, ThreadPool& pool,
+            const RunContext& context)
+      : view_(matrix.rows >= matrix.cols ? matrix : Transposed(matrix)),
+        pool_(pool),
+        context_(context),
+        panel_(at::empty({std::min(kPanel, view_.rows), view_.cols},
+                         at::kFloat)) {}
+
+  // Of the matrix times 2^-exponent.
+  absl::StatusOr<SymmetricTiles> Compute(int exponent) {
+    SymmetricTiles gram(view_.cols);
+    for (std::int64_t first = 0; first < view_.rows; first += kPanel) {
+      const std::int64_t count = std::min(kPanel, view_.rows - first);
+      MOESCOPE_RETURN_IF_ERROR(Widen(first, count, exponent));
+      MOESCOPE_RETURN_IF_ERROR(Share(gram.num_tiles(), [&](std::int64_t t) {
+        const auto [row, col] = SymmetricTiles::IndexOf(t);
+        const at::Tensor tile = gram.Tile(row, col);
+        if (first == 0) {
+          tile.zero_();
+        }
+        AddProducts(row, col, count, tile);
+      }));
+    }
+    return gram;
   }
-  gram.narrow(0, i, rows).narrow(1, j, cols).copy_(sum);
-  gram.narrow(0, j, cols).narrow(1, i, rows).copy_(sum.t());
-}
 
-absl::StatusOr<at::Tensor> ShortGram(const at::Tensor& x, ThreadPool& pool,
-                                     const RunContext& context) {
-  at::Tensor gram = at::empty({x.size(0), x.size(0)}, at::kDouble);
-  std::vector<std::pair<std::int64_t, std::int64_t>> tiles;
-  for (std::int64_t i = 0; i < x.size(0); i += kTileSize) {
-    for (std::int64_t j = i; j < x.size(0); j += kTileSize) {
-      tiles.emplace_back(i, j);
+  // Of the largest finite magnitude, 0 where all are 0.
+  absl::StatusOr<int> Exponent() {
+    float largest = 0;
+    for (std::int64_t first = 0; first < view_.rows; first += kPanel) {
+      const std::int64_t count = std::min(kPanel, view_.rows - first);
+      MOESCOPE_RETURN_IF_ERROR(Widen(first, count, 0));
+      const at::Tensor used = panel_.narrow(0, 0, count);
+      largest = std::max(
+          largest,
+          internal::LargestFinite({used.data_ptr<float>(),
+                                   static_cast<std::size_t>(used.numel())}));
+    }
+    return internal::RangeExponent({&largest, 1});
+  }
+
+ private:
+  // Rows first … of the longer side to panel_, times 2^-exponent.
+  absl::Status Widen(std::int64_t first, std::int64_t count, int exponent) {
+    float* const out = panel_.data_ptr<float>();
+    return Share((count + kRowGroup - 1) / kRowGroup, [&](std::int64_t group) {
+      const std::int64_t begin = group * kRowGroup;
+      const std::int64_t rows = std::min(kRowGroup, count - begin);
+      float* const values = out + begin * view_.cols;
+      WidenRows(view_, first + begin, rows, values);
+      if (exponent != 0) {
+        std::transform(values, values + rows * view_.cols, values,
+                       [exponent](float v) { return std::ldexp(v, -exponent); });
+      }
+    });
+  }
+
+  // Adds products of the panel's columns to a tile.
+  void AddProducts(std::int64_t row, std::int64_t col, std::int64_t count,
+                   const at::Tensor& tile) const {
+    const at::Tensor left =
+        panel_.narrow(1, row * SymmetricTiles::kTile, tile.size(0)).t();
+    const at::Tensor right =
+        panel_.narrow(1, col * SymmetricTiles::kTile, tile.size(1));
+    for (std::int64_t t = 0; t < count; t += kSumLength) {
+      const std::int64_t length = std::min(kSumLength, count - t);
+      tile.add_(
+          at::mm(left.narrow(1, t, length), right.narrow(0, t, length)));
     }
   }
-  MOESCOPE_RETURN_IF_ERROR(pool.ParallelFor(
-      static_cast<std::int64_t>(tiles.size()), [&](std::int64_t t) {
-        absl::Status wanted = context.Check();
-        if (!wanted.ok()) {
-          return wanted;
-        }
-        // An exception must not leave the pool's thread.
-        try {
-          const auto [i, j] = tiles[static_cast<std::size_t>(t)];
-          FillTile(x, i, j, gram);
-        } catch (const std::exception& error) {
-          return absl::InternalError(absl::StrCat("gram tile: ", error.what()));
-        }
-        return absl::OkStatus();
-      }));
-  return gram;
+
+  // body(0) … body(n − 1) on the pool.
+  template <class Body>
+  absl::Status Share(std::int64_t n, const Body& body) {
+    return pool_.ParallelFor(n, [&](std::int64_t i) {
+      absl::Status wanted = context_.Check();
+      if (wanted.ok()) {
+        const c10::NoGradGuard no_grad;
+        body(i);
+      }
+      return wanted;
+    });
+  }
+
+  const MatrixView view_;  // [L, M], L ≥ M
+  ThreadPool& pool_;
+  const RunContext& context_;
+  at::Tensor panel_;  // [≤ kPanel, M]
+};
+
+double Trace(const SymmetricTiles& matrix) {
+  double trace = 0;
+  for (std::int64_t line = 0; line < matrix.lines(); ++line) {
+    trace += matrix.Tile(line, line).diagonal().sum().item<double>();
+  }
+  return trace;
 }
 
 absl::StatusOr<Spectrum> ComputeUnguarded(const MatrixView& matrix,
@@ -81,25 +135,23 @@ absl::StatusOr<Spectrum> ComputeUnguarded(const MatrixView& matrix,
                                           const RunContext& context) {
   const c10::NoGradGuard no_grad;
   MOESCOPE_RETURN_IF_ERROR(context.Check());
-  at::Tensor x = ShortSideFirst(matrix);
-  MOESCOPE_ASSIGN_OR_RETURN(at::Tensor gram, ShortGram(x, pool, context));
+  ShortGram product(matrix, pool, context);
+  MOESCOPE_ASSIGN_OR_RETURN(SymmetricTiles gram, product.Compute(0));
   int exponent = 0;
-  if (!internal::InRange(gram.diagonal().sum().item<double>(), x.numel())) {
-    float* const values = x.data_ptr<float>();
-    const auto count = static_cast<std::size_t>(x.numel());
-    exponent = internal::RangeExponent({values, count});
-    std::transform(values, values + count, values,
-                   [exponent](float v) { return std::ldexp(v, -exponent); });
-    MOESCOPE_ASSIGN_OR_RETURN(gram, ShortGram(x, pool, context));
+  if (!internal::InRange(Trace(gram), matrix.size())) {
+    MOESCOPE_ASSIGN_OR_RETURN(exponent, product.Exponent());
+    MOESCOPE_ASSIGN_OR_RETURN(gram, product.Compute(exponent));
   }
-  if (!std::isfinite(gram.sum().item<double>())) {
+  // An element that is not finite is squared on the diagonal.
+  if (!std::isfinite(Trace(gram))) {
     constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
     return Spectrum{kNan, kNan};
   }
-  MOESCOPE_RETURN_IF_ERROR(context.Check());
-  const at::Tensor energies = at::linalg_eigvalsh(gram).contiguous();
-  Spectrum spectrum =
-      SpectrumFromEnergies(energies.data_ptr<double>(), energies.numel());
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const std::vector<double> energies,
+      internal::SymmetricEigenvalues(std::move(gram), pool, context));
+  Spectrum spectrum = SpectrumFromEnergies(
+      energies.data(), static_cast<std::int64_t>(energies.size()));
   spectrum.frobenius = std::ldexp(spectrum.frobenius, exponent);
   return spectrum;
 }

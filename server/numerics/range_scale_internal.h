@@ -17,12 +17,18 @@ inline bool InRange(double energy, std::int64_t count) {
                         energy > 0x1p-100 * static_cast<double>(count));
 }
 
-/// The exponent of the largest finite magnitude, 0 where all are 0.
-inline int RangeExponent(absl::Span<const float> values) {
+/// The largest finite magnitude, 0 where there is none.
+inline float LargestFinite(absl::Span<const float> values) {
   float largest = 0;
   for (const float x : values) {
     largest = std::isfinite(x) ? std::max(largest, std::fabs(x)) : largest;
   }
+  return largest;
+}
+
+/// The exponent of the largest finite magnitude, 0 where all are 0.
+inline int RangeExponent(absl::Span<const float> values) {
+  const float largest = LargestFinite(values);
   return largest > 0 ? std::ilogb(largest) : 0;
 }
 

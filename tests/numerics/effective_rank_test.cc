@@ -1,7 +1,11 @@
 #include "moescope/numerics/effective_rank.h"
 
+#include <ATen/ATen.h>
+
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <random>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -31,6 +35,85 @@ Matrices Diagonal(const std::vector<float>& entries, std::int64_t rows,
     matrix.Set(0, at, at, entries[i]);
   }
   return matrix;
+}
+
+// Multiples of 1/64 with seven significant bits, row r times `scale(r)`, a power
+// of two: sums of 512 products are exact in fp32.
+template <class Scale>
+Matrices Exact(std::int64_t rows, std::int64_t cols, ElementType type,
+               const Scale& scale) {
+  Matrices matrix(1, rows, cols, type);
+  std::mt19937 random(5);
+  std::uniform_int_distribution<int> draw(-100, 100);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = 0; c < cols; ++c) {
+      matrix.Set(0, r, c, scale(r) * static_cast<float>(draw(random)) / 64);
+    }
+  }
+  return matrix;
+}
+
+// From LAPACK's eigenvalues of the exact Gram matrix.
+void ExpectLapackRank(const Matrices& matrix, std::int64_t rows,
+                      std::int64_t cols) {
+  std::vector<double> values = matrix.values()[0];
+  const at::Tensor x = at::from_blob(values.data(), {rows, cols}, at::kDouble);
+  const at::Tensor energies =
+      at::linalg_eigvalsh(rows < cols ? at::mm(x, x.t()) : at::mm(x.t(), x))
+          .contiguous();
+  const Spectrum expected =
+      SpectrumFromEnergies(energies.data_ptr<double>(), energies.numel());
+
+  const Spectrum found = Compute(matrix.views()[0], 2);
+
+  EXPECT_NEAR(found.effective_rank, expected.effective_rank,
+              1e-10 * expected.effective_rank);
+  EXPECT_NEAR(found.frobenius, expected.frobenius, 1e-12 * expected.frobenius);
+}
+
+float One(std::int64_t) { return 1; }
+
+TEST(SpectrumTest, AgreesWithLapackForWideMatrices) {
+  ExpectLapackRank(Exact(301, 2100, ElementType::kFloat32, One), 301, 2100);
+}
+
+TEST(SpectrumTest, AgreesWithLapackForTallMatricesOfBFloat16) {
+  ExpectLapackRank(Exact(2100, 301, ElementType::kBFloat16, One), 2100, 301);
+}
+
+// Singular values over twelve decades, energies over twenty-four.
+TEST(SpectrumTest, AgreesWithLapackForGradedRows) {
+  const auto scale = [](std::int64_t row) {
+    return std::ldexp(1.0F, -static_cast<int>(row / 5));
+  };
+  ExpectLapackRank(Exact(200, 300, ElementType::kFloat32, scale), 200, 300);
+}
+
+TEST(SpectrumTest, AgreesWithLapackForRowsThatVanish) {
+  const auto scale = [](std::int64_t row) { return row < 17 ? 1.0F : 0.0F; };
+  ExpectLapackRank(Exact(250, 260, ElementType::kFloat32, scale), 250, 260);
+}
+
+TEST(SpectrumTest, OfARankOneMatrixIsOne) {
+  Matrices matrix(1, 400, 410, ElementType::kFloat32);
+  for (std::int64_t i = 0; i < 400 * 410; ++i) {
+    matrix.Set(0, i / 410, i % 410,
+               static_cast<float>((1 + i / 410 % 7) * (1 + i % 410 % 5)));
+  }
+
+  // 400 energies of up to 1e-15 count as a little entropy.
+  EXPECT_NEAR(Compute(matrix.views()[0]).effective_rank, 1, 1e-10);
+}
+
+TEST(SpectrumTest, CountsADuplicateRowOnce) {
+  const Matrices rows = Diagonal(std::vector<float>(150, 1), 150, 400);
+  Matrices twice(1, 300, 400, ElementType::kFloat32);
+  for (std::int64_t i = 0; i < 300 * 400; ++i) {
+    const auto at = static_cast<std::size_t>(i % (150 * 400));
+    twice.Set(0, i / 400, i % 400, static_cast<float>(rows.values()[0][at]));
+  }
+
+  EXPECT_NEAR(Compute(twice.views()[0]).effective_rank, 150, 150e-10);
 }
 
 TEST(SpectrumTest, CountsEqualDirections) {

@@ -24,14 +24,19 @@ struct Spectrum {
 /// Source: Roy & Vetterli, "The effective rank", with energies s² in place of
 /// s, as the reference implementation of this project.
 /// Shapes: matrix [R, C], any view.
-/// Precision: Gram tiles of 256 x 256 in fp64 from products of fp32 panels 512
-/// long; eigenvalues in fp64, those below 0 by rounding count as 0.
-/// Cost: R C min(R, C) multiplications and the eigenvalues of min(R, C)²; 8
-/// min(R, C)² bytes.
+/// Precision: Gram matrix in fp64 from products of fp32 over 512 numbers;
+/// eigenvalues in fp64 with an error of a small multiple of min(R, C) ε times the
+/// largest, as LAPACK's; those below 0 by rounding count as 0. Where squares
+/// would leave the range of fp32, of elements times a power of two.
+/// Cost: R C min(R, C) operations in products of fp32, then 4/3 min(R, C)³ in
+/// products of fp64 and 300 min(R, C)² more (band reduction: see the source of
+/// SymmetricEigenvalues). 4 min(R, C)² bytes for the Gram matrix's half, and 8192
+/// min(R, C) for what is widened at once.
 /// Errors: INVALID_ARGUMENT (no matrix); CANCELLED, DEADLINE_EXCEEDED, looked
-/// at between tiles and before the eigenvalues; INTERNAL (library failure).
-/// Threads: tiles are shared out through `pool`; the same bits for any number
-/// of them while the BLAS library runs single-threaded.
+/// at many times in 100 ms at any size; INTERNAL (library failure, or QL
+/// iterations that do not converge).
+/// Threads: tiles and sweeps are shared out through `pool`; the same bits for any
+/// number of them while the BLAS library runs single-threaded.
 absl::StatusOr<Spectrum> ComputeSpectrum(const MatrixView& matrix,
                                          ThreadPool& pool,
                                          const RunContext& context);
