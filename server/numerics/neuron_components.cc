@@ -4,7 +4,9 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdlib>
 #include <exception>
 #include <limits>
 #include <utility>
@@ -18,6 +20,7 @@
 #include "moescope/numerics/widen_rows.h"
 #include "server/numerics/bfloat16_panels_internal.h"
 #include "server/numerics/principal_components_internal.h"
+#include "server/numerics/range_scale_internal.h"
 #include "server/numerics/symmetric_eigen_internal.h"
 
 namespace moescope::numerics {
@@ -35,6 +38,9 @@ constexpr std::int64_t kRowGroup = 64;
 // Means above so many deviations cost digits when subtracted after the
 // products: 64 times the rounding error of a square.
 constexpr double kLargeMean = 8;
+// Coordinates whose largest magnitude is between 2^-40 and 2^40 keep their
+// squares, and sums of these over a panel, in the range of fp32.
+constexpr int kPlainExponent = 40;
 
 // Neurons of one matrix that are worked on together.
 struct PanelRange {
@@ -66,18 +72,21 @@ class NeuronPca {
   absl::StatusOr<NeuronComponents> Compute() {
     const c10::NoGradGuard no_grad;
     buffer_ = at::empty({longest_, depth_}, at::kFloat);
-    shift_.assign(static_cast<std::size_t>(depth_), 0.0F);
+    shift_.assign(At(depth_), 0.0F);
+    exponents_.assign(At(depth_), 0);
     const std::int64_t shares = std::min(
         {points_, depth_, std::max(components_ + 1, kSpectrumLength)});
     MOESCOPE_RETURN_IF_ERROR(Accumulate());
     NeuronComponents result;
-    if (!std::isfinite(product_.diagonal().sum().item<double>())) {
+    result.nonfinite.assign(matrices_.size(), 0);
+    if (!std::isfinite(product_.diagonal().sum().item<double>()) &&
+        FindNonfinite(result.nonfinite)) {
       result.components = internal::NotANumber(points_, components_, shares);
-      for (const MatrixView& matrix : matrices_) {
-        result.nonfinite.push_back(CountNonfinite(matrix));
-      }
       result.residual = std::numeric_limits<double>::quiet_NaN();
       return result;
+    }
+    if (FindScale()) {
+      MOESCOPE_RETURN_IF_ERROR(Accumulate());
     }
     if (MeansAreLarge()) {
       for (std::int64_t d = 0; d < depth_; ++d) {
@@ -86,7 +95,6 @@ class NeuronPca {
       shifted_ = true;
       MOESCOPE_RETURN_IF_ERROR(Accumulate());
     }
-    result.nonfinite.assign(matrices_.size(), 0);
     Standardise();
     MOESCOPE_ASSIGN_OR_RETURN(
         const internal::LeadingPairs pairs,
@@ -114,6 +122,29 @@ class NeuronPca {
 
   bool Constant(std::int64_t d) const { return low_[At(d)] == high_[At(d)]; }
 
+  // Whether a weight is no number; else squares have left the range of fp32.
+  bool FindNonfinite(std::vector<std::int64_t>& counts) const {
+    for (std::size_t m = 0; m < matrices_.size(); ++m) {
+      counts[m] = CountNonfinite(matrices_[m]);
+    }
+    return std::any_of(counts.begin(), counts.end(),
+                       [](std::int64_t count) { return count > 0; });
+  }
+
+  // Whether coordinates must be scaled: standardised ones are the same whatever
+  // their scale, and powers of two change no digit.
+  bool FindScale() {
+    for (std::int64_t d = 0; d < depth_; ++d) {
+      const std::array<float, 2> ends = {low_[At(d)], high_[At(d)]};
+      const int exponent = internal::RangeExponent(ends);
+      if (std::abs(exponent) > kPlainExponent) {
+        exponents_[At(d)] = exponent;
+        scaled_ = true;
+      }
+    }
+    return scaled_;
+  }
+
   bool MeansAreLarge() const {
     for (std::int64_t d = 0; d < depth_; ++d) {
       const double mean = Mean(d);
@@ -125,7 +156,19 @@ class NeuronPca {
     return false;
   }
 
-  // The panel in fp32, shifted. [count, D]
+  // Of neurons one after another.
+  void ScaleAndShift(float* values, std::int64_t count) const {
+    for (std::int64_t i = 0; i < count; ++i, values += depth_) {
+      for (std::int64_t d = 0; scaled_ && d < depth_; ++d) {
+        values[d] = std::ldexp(values[d], -exponents_[At(d)]);
+      }
+      for (std::int64_t d = 0; shifted_ && d < depth_; ++d) {
+        values[d] -= shift_[At(d)];
+      }
+    }
+  }
+
+  // The panel in fp32, scaled and shifted. [count, D]
   absl::StatusOr<at::Tensor> Load(const PanelRange& panel) {
     float* const out = buffer_.data_ptr<float>();
     const std::int64_t groups = (panel.count + kRowGroup - 1) / kRowGroup;
@@ -138,11 +181,7 @@ class NeuronPca {
       const std::int64_t rows = std::min(kRowGroup, panel.count - first);
       float* const values = out + first * depth_;
       WidenRows(matrices_[panel.matrix], panel.first + first, rows, values);
-      for (std::int64_t i = 0; shifted_ && i < rows; ++i) {
-        for (std::int64_t d = 0; d < depth_; ++d) {
-          values[i * depth_ + d] -= shift_[At(d)];
-        }
-      }
+      ScaleAndShift(values, rows);
       return absl::OkStatus();
     }));
     return buffer_.narrow(0, 0, panel.count);
@@ -183,7 +222,7 @@ class NeuronPca {
     low_.assign(At(depth_), HUGE_VALF);
     high_.assign(At(depth_), -HUGE_VALF);
     const bool is_packed =
-        internal::UseBFloat16Panels() && !shifted_ &&
+        internal::UseBFloat16Panels() && !shifted_ && !scaled_ &&
         std::all_of(matrices_.begin(), matrices_.end(),
                     internal::BFloat16Panels::Fits);
     return is_packed ? AccumulatePacked() : AccumulateWidened();
@@ -351,6 +390,7 @@ class NeuronPca {
 
   std::vector<MatrixView> matrices_;  // neurons are rows
   std::int64_t depth_ = 0;
+  bool scaled_ = false;
   bool shifted_ = false;
   const std::int64_t components_;
   ThreadPool& pool_;
@@ -360,11 +400,12 @@ class NeuronPca {
   std::vector<PanelRange> panels_;
   internal::BFloat16Panels packed_;
   at::Tensor buffer_;
-  at::Tensor product_;         // [D, D] fp64
-  std::vector<float> shift_;   // [D]
-  std::vector<double> sums_;   // [D], of shifted values
-  std::vector<float> low_;     // [D]
-  std::vector<float> high_;    // [D]
+  at::Tensor product_;           // [D, D] fp64
+  std::vector<int> exponents_;   // [D], of the powers of two taken out
+  std::vector<float> shift_;     // [D], of scaled values
+  std::vector<double> sums_;     // [D], of scaled and shifted values
+  std::vector<float> low_;       // [D]
+  std::vector<float> high_;      // [D]
   std::vector<double> inverse_;  // [D]
 };
 

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <random>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -233,6 +234,75 @@ TEST(NeuronComponentsTest, CountNonfiniteWeights) {
   EXPECT_THAT(found.nonfinite, ElementsAre(0, 1));
   EXPECT_THAT(found.components.scores, Each(IsNan()));
   EXPECT_EQ(found.components.spectrum.size(), 4U);
+}
+
+// Random neurons, coordinate d times 2^exponent(d).
+template <class Exponent>
+Matrices Scaled(ElementType type, const Exponent& exponent) {
+  Matrices matrices(1, 90, 23, type);
+  std::mt19937 random(8);
+  std::uniform_int_distribution<int> draw(-100, 120);
+  for (std::int64_t i = 0; i < 90 * 23; ++i) {
+    matrices.Set(0, i / 23, i % 23,
+                 std::ldexp(static_cast<float>(draw(random)) / 64,
+                            exponent(i % 23)));
+  }
+  return matrices;
+}
+
+template <class Exponent>
+void ExpectPlainBits(const Exponent& exponent) {
+  const auto none = [](std::int64_t) { return 0; };
+  const NeuronComponents plain =
+      Neurons(Scaled(ElementType::kFloat32, none).views(), NeuronAxis::kRows, 3);
+
+  const NeuronComponents found = Neurons(
+      Scaled(ElementType::kFloat32, exponent).views(), NeuronAxis::kRows, 3);
+
+  EXPECT_EQ(found.components.scores, plain.components.scores);
+  EXPECT_EQ(found.components.spectrum, plain.components.spectrum);
+  EXPECT_THAT(found.nonfinite, ElementsAre(0));
+}
+
+TEST(NeuronComponentsTest, KeepTheirBitsWhereSquaresOverflow) {
+  ExpectPlainBits([](std::int64_t) { return 70; });
+}
+
+TEST(NeuronComponentsTest, KeepTheirBitsWhereSquaresVanish) {
+  ExpectPlainBits([](std::int64_t) { return -80; });
+}
+
+TEST(NeuronComponentsTest, KeepTheirBitsWhereCoordinatesDiffer) {
+  ExpectPlainBits([](std::int64_t d) {
+    return d % 3 == 0 ? 90 : d % 3 == 1 ? -100 : 3;
+  });
+}
+
+TEST(NeuronComponentsTest, OfBFloat16SurviveAnyScale) {
+  const auto none = [](std::int64_t) { return 0; };
+  const auto large = [](std::int64_t) { return 100; };
+  const NeuronComponents plain = Neurons(
+      Scaled(ElementType::kBFloat16, none).views(), NeuronAxis::kRows, 2);
+
+  const NeuronComponents found = Neurons(
+      Scaled(ElementType::kBFloat16, large).views(), NeuronAxis::kRows, 2);
+
+  EXPECT_THAT(found.components.spectrum,
+              Pointwise(DoubleNear(kShareError), plain.components.spectrum));
+}
+
+TEST(NeuronComponentsTest, TakeLargeConstantsForZero) {
+  Matrices matrices(1, 32, 5, ElementType::kFloat32);
+  matrices.FillRandom(9);
+  for (std::int64_t r = 0; r < 32; ++r) {
+    matrices.Set(0, r, 3, 0x1p100F);
+  }
+
+  const NeuronComponents found =
+      Neurons(matrices.views(), NeuronAxis::kRows, 2);
+
+  EXPECT_NEAR(found.components.spectrum[4], 0, 1e-15);
+  EXPECT_GT(found.components.spectrum[3], 0.01);
 }
 
 TEST(NeuronComponentsTest, RefuseNeuronsOfDifferentLengths) {

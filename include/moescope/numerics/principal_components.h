@@ -59,7 +59,9 @@ struct NeuronComponents {
 /// NeuronProductType() is "bf16", products of bf16 weights as they are, summed
 /// in fp32 over 512 neurons;
 /// standardised after the products, or (where a mean exceeds 8 deviations)
-/// before them in a second reading. Eigenvectors in fp64, with a residual of at
+/// before them in a second reading. A coordinate of magnitudes above 2^40 or
+/// below 2^-40 is read again times a power of two, which changes no digit of the
+/// result but where bf16 products give way to fp32. Eigenvectors in fp64, with a residual of at
 /// most 1e-8 λ_1: full decomposition up to D = 480, beyond it block Krylov
 /// subspaces with restarts, and the full one if these don't converge. A
 /// non-finite weight makes everything NaN and is counted.
