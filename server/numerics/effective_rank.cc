@@ -14,6 +14,7 @@
 
 #include "moescope/base/status_macros.h"
 #include "moescope/numerics/widen_rows.h"
+#include "server/numerics/bfloat16_panels_internal.h"
 #include "server/numerics/range_scale_internal.h"
 #include "server/numerics/symmetric_eigenvalues_internal.h"
 
@@ -36,23 +37,25 @@ class ShortGram {
             const RunContext& context)
       : view_(matrix.rows >= matrix.cols ? matrix : Transposed(matrix)),
         pool_(pool),
-        context_(context),
-        panel_(at::empty({std::min(kPanel, view_.rows), view_.cols},
-                         at::kFloat)) {}
+        context_(context) {}
 
   // Of the matrix times 2^-exponent.
   absl::StatusOr<SymmetricTiles> Compute(int exponent) {
+    const bool is_packed = exponent == 0 && internal::UseBFloat16Panels() &&
+                           internal::BFloat16Panels::Fits(view_);
     SymmetricTiles gram(view_.cols);
     for (std::int64_t first = 0; first < view_.rows; first += kPanel) {
       const std::int64_t count = std::min(kPanel, view_.rows - first);
-      MOESCOPE_RETURN_IF_ERROR(Widen(first, count, exponent));
+      MOESCOPE_RETURN_IF_ERROR(is_packed ? Pack(first, count)
+                                         : Widen(first, count, exponent));
       MOESCOPE_RETURN_IF_ERROR(Share(gram.num_tiles(), [&](std::int64_t t) {
         const auto [row, col] = SymmetricTiles::IndexOf(t);
         const at::Tensor tile = gram.Tile(row, col);
         if (first == 0) {
           tile.zero_();
         }
-        AddProducts(row, col, count, tile);
+        is_packed ? AddPackedProducts(row, col, tile)
+                  : AddProducts(row, col, count, tile);
       }));
     }
     return gram;
@@ -64,27 +67,41 @@ class ShortGram {
     for (std::int64_t first = 0; first < view_.rows; first += kPanel) {
       const std::int64_t count = std::min(kPanel, view_.rows - first);
       MOESCOPE_RETURN_IF_ERROR(Widen(first, count, 0));
-      const at::Tensor used = panel_.narrow(0, 0, count);
-      largest = std::max(
-          largest,
-          internal::LargestFinite({used.data_ptr<float>(),
-                                   static_cast<std::size_t>(used.numel())}));
+      for (std::int64_t i = 0; i < count; ++i) {
+        largest = std::max(
+            largest, internal::LargestFinite(
+                         {panel_.data_ptr<float>() + i * stride(),
+                          static_cast<std::size_t>(view_.cols)}));
+      }
     }
     return internal::RangeExponent({&largest, 1});
   }
 
  private:
+  // Between rows of panel_: not a power of two, of which rows would share the
+  // same places in every cache.
+  std::int64_t stride() const {
+    constexpr std::int64_t kLine = 16;
+    return (view_.cols + kLine - 1) / kLine * kLine + kLine;
+  }
+
   // Rows first … of the longer side to panel_, times 2^-exponent.
   absl::Status Widen(std::int64_t first, std::int64_t count, int exponent) {
+    if (!panel_.defined()) {
+      panel_ =
+          at::empty({std::min(kPanel, view_.rows), stride()}, at::kFloat);
+    }
     float* const out = panel_.data_ptr<float>();
     return Share((count + kRowGroup - 1) / kRowGroup, [&](std::int64_t group) {
       const std::int64_t begin = group * kRowGroup;
       const std::int64_t rows = std::min(kRowGroup, count - begin);
-      float* const values = out + begin * view_.cols;
-      WidenRows(view_, first + begin, rows, values);
-      if (exponent != 0) {
-        std::transform(values, values + rows * view_.cols, values,
-                       [exponent](float v) { return std::ldexp(v, -exponent); });
+      float* const values = out + begin * stride();
+      WidenBlock(view_, {first + begin, rows, 0, view_.cols}, values, stride());
+      for (std::int64_t i = 0; exponent != 0 && i < rows; ++i) {
+        float* const row = values + i * stride();
+        std::transform(row, row + view_.cols, row, [exponent](float v) {
+          return std::ldexp(v, -exponent);
+        });
       }
     });
   }
@@ -103,6 +120,25 @@ class ShortGram {
     }
   }
 
+  // The same rows to packed_, its lines the columns.
+  absl::Status Pack(std::int64_t first, std::int64_t count) {
+    packed_.Resize(view_.cols, count);
+    return Share(packed_.panels(), [&](std::int64_t panel) {
+      packed_.Pack(Transposed(view_), {0, view_.cols, first, count}, panel);
+    });
+  }
+
+  void AddPackedProducts(std::int64_t row, std::int64_t col,
+                         const at::Tensor& tile) const {
+    constexpr std::int64_t kTile = SymmetricTiles::kTile;
+    static_assert(kTile % internal::kRightLines == 0);
+    const at::Tensor sums = at::empty({kTile, kTile}, at::kDouble);
+    internal::MultiplyPanels(packed_, {row * kTile, tile.size(0)}, packed_,
+                             {col * kTile, tile.size(1)}, /*upper=*/false,
+                             sums.data_ptr<double>(), kTile);
+    tile.add_(sums.narrow(0, 0, tile.size(0)).narrow(1, 0, tile.size(1)));
+  }
+
   // body(0) … body(n − 1) on the pool.
   template <class Body>
   absl::Status Share(std::int64_t n, const Body& body) {
@@ -119,7 +155,8 @@ class ShortGram {
   const MatrixView view_;  // [L, M], L ≥ M
   ThreadPool& pool_;
   const RunContext& context_;
-  at::Tensor panel_;  // [≤ kPanel, M]
+  at::Tensor panel_;  // [≤ kPanel, stride()]
+  internal::BFloat16Panels packed_;
 };
 
 double Trace(const SymmetricTiles& matrix) {

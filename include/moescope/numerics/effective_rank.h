@@ -24,7 +24,8 @@ struct Spectrum {
 /// Source: Roy & Vetterli, "The effective rank", with energies s² in place of
 /// s, as the reference implementation of this project.
 /// Shapes: matrix [R, C], any view.
-/// Precision: Gram matrix in fp64 from products of fp32 over 512 numbers;
+/// Precision: Gram matrix in fp64 from products over 512 numbers in fp32, of bf16
+/// as they are where NeuronProductType() is "bf16";
 /// eigenvalues in fp64 with an error of a small multiple of min(R, C) ε times the
 /// largest, as LAPACK's; those below 0 by rounding count as 0. Where squares
 /// would leave the range of fp32, of elements times a power of two.
