@@ -73,6 +73,7 @@ std::int64_t CountFixedPoints(const std::vector<std::int64_t>& permutation) {
 absl::StatusOr<MatchedPart> MatchPart(const model::ExpertWeights& left,
                                       const model::ExpertWeights& right,
                                       const std::string& projection,
+                                      ThreadPool& pool,
                                       const RunContext& context,
                                       numerics::SimilarityMatrix& matrix) {
   std::vector<numerics::NeuronPair> pairs;
@@ -85,7 +86,7 @@ absl::StatusOr<MatchedPart> MatchPart(const model::ExpertWeights& left,
       part.flattened.push_back({name, 0, 0});
     }
   }
-  const absl::Status filled = numerics::FillCosines(pairs, context, matrix);
+  const absl::Status filled = numerics::FillCosines(pairs, pool, context, matrix);
   // The only argument that a checkpoint's own matrices can make wrong.
   if (absl::IsInvalidArgument(filled)) {
     MOESCOPE_ASSIGN_OR_RETURN(
@@ -95,11 +96,11 @@ absl::StatusOr<MatchedPart> MatchPart(const model::ExpertWeights& left,
   }
   MOESCOPE_RETURN_IF_ERROR(filled);
   MOESCOPE_ASSIGN_OR_RETURN(numerics::Assignment found,
-                            numerics::SolveAssignment(matrix, context));
+                            numerics::SolveAssignment(matrix, pool, context));
   for (std::size_t p = 0; p < pairs.size(); ++p) {
     MOESCOPE_ASSIGN_OR_RETURN(
         const numerics::MatchedNeurons matched,
-        numerics::CompareMatched(pairs[p], found.permutation, context));
+        numerics::CompareMatched(pairs[p], found.permutation, pool, context));
     for (const double cosine : matched.cosines) {
       part.objective += cosine;
     }

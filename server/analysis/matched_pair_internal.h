@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 
 #include "moescope/base/run_context.h"
+#include "moescope/base/thread_pool.h"
 #include "moescope/model/checkpoint.h"
 #include "moescope/numerics/assignment.h"
 
@@ -37,11 +38,13 @@ struct MatchedPart {
 };
 
 /// Matches the neurons of `right` with those of `left` by `projection`, a
-/// projection's name or "joint". `matrix` is memory to work in.
+/// projection's name or "joint". `matrix` is memory to work in; what can be
+/// shared out goes through `pool`.
 /// Errors: INTERNAL (shapes, library); CANCELLED, DEADLINE_EXCEEDED.
 absl::StatusOr<MatchedPart> MatchPart(const model::ExpertWeights& left,
                                       const model::ExpertWeights& right,
                                       const std::string& projection,
+                                      ThreadPool& pool,
                                       const RunContext& context,
                                       numerics::SimilarityMatrix& matrix);
 

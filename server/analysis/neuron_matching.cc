@@ -116,7 +116,7 @@ class Matching {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<spec::Chunk> MakeChunk(std::int64_t number,
+  absl::StatusOr<spec::Chunk> MakeChunk(std::int64_t number, ThreadPool& pool,
                                         const RunContext& context) {
     if (number == 0) {
       return ParticipantsChunk();
@@ -125,7 +125,7 @@ class Matching {
         (number - 1) / (1 + num_pairs_))];
     const std::int64_t place = (number - 1) % (1 + num_pairs_);
     return place == 0 ? LayerChunk(layer)
-                      : PairChunk(layer, place - 1, context);
+                      : PairChunk(layer, place - 1, pool, context);
   }
 
  private:
@@ -180,6 +180,7 @@ class Matching {
   }
 
   absl::StatusOr<spec::Chunk> PairChunk(std::int64_t layer, std::int64_t pair,
+                                        ThreadPool& pool,
                                         const RunContext& context) {
     const auto at = static_cast<std::size_t>(2 * pair);
     MOESCOPE_ASSIGN_OR_RETURN(const Participant left,
@@ -191,8 +192,8 @@ class Matching {
     for (const std::string& projection : spec_.projections) {
       MOESCOPE_ASSIGN_OR_RETURN(
           const MatchedPart part,
-          internal::MatchPart(left.weights, right.weights, projection, context,
-                              *matrix));
+          internal::MatchPart(left.weights, right.weights, projection, pool,
+                              context, *matrix));
       AddPart(internal::LayerName(layer, absl::StrCat(projection, ".")),
               projection == "joint", part, chunk);
     }
@@ -266,7 +267,7 @@ absl::Status RunNeuronMatching(const spec::NeuronMatchingSpec& spec,
   return pool.ParallelFor(total - resume.chunks, [&](std::int64_t i) {
     MOESCOPE_RETURN_IF_ERROR(context.Check());
     const std::int64_t number = resume.chunks + i;
-    absl::StatusOr<spec::Chunk> chunk = matching.MakeChunk(number, context);
+    absl::StatusOr<spec::Chunk> chunk = matching.MakeChunk(number, pool, context);
     return chunk.ok() ? emitter.Put(number, *std::move(chunk))
                       : chunk.status();
   });

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "absl/status/statusor.h"
 
 #include "moescope/base/run_context.h"
+#include "moescope/base/thread_pool.h"
 #include "moescope/numerics/assignment.h"
 
 namespace moescope::numerics::internal {
@@ -77,11 +79,40 @@ class CostSource {
   virtual const std::int32_t* Row(std::int64_t row) = 0;
 };
 
-/// A matrix in memory.
+/// What choosing a core keeps from one matrix to the next: memory touched for the
+/// first time is slow.
+struct CoreMemory {
+  std::vector<std::int32_t> minima;      // [kBoundGroups, size]
+  std::vector<std::int64_t> column_keys;  // [size, 2 count]
+};
+
+/// Costs [size, size] and what is taken from them.
+struct ShiftedCosts {
+  std::int64_t size = 0;
+  const std::int32_t* costs = nullptr;
+  const std::vector<std::int32_t>& row_shift;
+  const std::vector<std::int32_t>& column_shift;
+};
+
+/// CostSource::ChooseCore of a matrix in memory. Of equal entries rows take
+/// those that come first from their own column on, columns the first ones.
+/// Cost: two readings of the matrix. Threads: shared out through `pool`; the
+/// same for any number.
+absl::StatusOr<Core> ChooseCore(const ShiftedCosts& shifted, std::int64_t count,
+                                ThreadPool& pool, const RunContext& context,
+                                CoreMemory& memory);
+
+/// A matrix in memory. Passes are shared out through `pool`; what they find is
+/// the same for any number of threads.
 class MemoryCosts : public CostSource {
  public:
-  explicit MemoryCosts(const SimilarityMatrix& matrix)
-      : size_(matrix.size()), costs_(matrix.costs()) {}
+  /// All must outlive it.
+  MemoryCosts(const SimilarityMatrix& matrix, ThreadPool& pool,
+              CoreMemory& memory)
+      : size_(matrix.size()),
+        costs_(matrix.costs()),
+        pool_(pool),
+        memory_(memory) {}
 
   std::int64_t size() const override { return size_; }
   absl::StatusOr<Core> ChooseCore(const std::vector<std::int32_t>& row_shift,
@@ -105,8 +136,21 @@ class MemoryCosts : public CostSource {
   }
 
  private:
+  // Runs the body for every row, those of a block one after the other.
+  absl::Status ForRowBlocks(
+      const RunContext& context,
+      const std::function<void(std::int64_t row, std::int64_t block)>& body);
+  // Greatest entry − least entry.
+  absl::StatusOr<double> Spread(const RunContext& context);
+  // What each column gets when every row gives out 1.
+  absl::StatusOr<std::vector<float>> TransportSums(
+      const std::vector<float>& duals, double temperature,
+      const RunContext& context);
+
   const std::int64_t size_;
   const std::int32_t* const costs_;
+  ThreadPool& pool_;
+  CoreMemory& memory_;
 };
 
 }  // namespace moescope::numerics::internal

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include <hwy/cache_control.h>
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "server/numerics/assignment_kernels.cc"
 #include <hwy/foreach_target.h>
@@ -153,6 +155,99 @@ std::int64_t KeepLeast(std::int64_t* keys, std::int64_t size,
     }
   }
   return bound;
+}
+
+void LowerMinima(const std::int32_t* row, const std::int32_t* next,
+                 std::int32_t row_shift,
+                 const std::int32_t* column_shift, std::int64_t count,
+                 std::int32_t* least_of_column, std::int32_t* group_least) {
+  constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();
+  // Two vectors take no more lanes than there are groups.
+  const hn::CappedTag<std::int32_t, internal::kBoundGroups / 2> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto moved = hn::Set(d, row_shift);
+  // Two vectors at a time, as many turns as it takes to see all groups.
+  const std::int64_t turn = 2 * lanes;
+  for (std::int64_t g = 0; g < internal::kBoundGroups; g += turn) {
+    auto even = hn::Set(d, kMost);
+    auto odd = even;
+    std::int64_t j = g;
+    for (; j + turn <= count; j += internal::kBoundGroups) {
+      hwy::Prefetch(next + j);
+      hwy::Prefetch(next + j + lanes);
+      const auto first = hn::LoadU(d, row + j);
+      const auto second = hn::LoadU(d, row + j + lanes);
+      even = hn::Min(even, hn::Sub(first, hn::LoadU(d, column_shift + j)));
+      odd = hn::Min(odd,
+                    hn::Sub(second, hn::LoadU(d, column_shift + j + lanes)));
+      std::int32_t* const least = least_of_column + j;
+      hn::StoreU(hn::Min(hn::LoadU(d, least), hn::Sub(first, moved)), d, least);
+      hn::StoreU(
+          hn::Min(hn::LoadU(d, least + lanes), hn::Sub(second, moved)), d,
+          least + lanes);
+    }
+    hn::StoreU(even, d, group_least + g);
+    hn::StoreU(odd, d, group_least + g + lanes);
+    const std::int64_t end = std::min(count, j + turn);
+    for (; j < end; ++j) {
+      std::int32_t& group = group_least[j % internal::kBoundGroups];
+      group = std::min(group, row[j] - column_shift[j]);
+      least_of_column[j] = std::min(least_of_column[j], row[j] - row_shift);
+    }
+  }
+}
+
+std::int32_t NthOfGroups(const std::int32_t* values, std::int64_t nth) {
+  const hn::CappedTag<std::int32_t, internal::kBoundGroups> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto one = hn::Set(d, 1);
+  const auto last = hn::Set(d, static_cast<std::int32_t>(nth));
+  const auto least = hn::Set(d, std::numeric_limits<std::int32_t>::min());
+  auto found = least;
+  for (std::int64_t g = 0; g < internal::kBoundGroups; g += lanes) {
+    const auto value = hn::LoadU(d, values + g);
+    // How many are less; the number sought is the greatest with at most `nth`.
+    auto rank = hn::Zero(d);
+    for (std::int64_t i = 0; i < internal::kBoundGroups; ++i) {
+      rank = hn::Add(
+          rank, hn::IfThenElseZero(hn::Lt(hn::Set(d, values[i]), value), one));
+    }
+    found = hn::Max(found, hn::IfThenElse(hn::Gt(rank, last), least, value));
+  }
+  return hn::GetLane(hn::MaxOfLanes(d, found));
+}
+
+void NthOfEachColumn(const std::int32_t* values, std::int64_t stride,
+                     std::int64_t count, std::int64_t nth, std::int32_t* out) {
+  const Ints d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto one = hn::Set(d, 1);
+  const auto last = hn::Set(d, static_cast<std::int32_t>(nth));
+  const auto least = hn::Set(d, std::numeric_limits<std::int32_t>::min());
+  std::int64_t j = 0;
+  for (; j + lanes <= count; j += lanes) {
+    auto found = least;
+    for (std::int64_t g = 0; g < internal::kBoundGroups; ++g) {
+      const auto value = hn::LoadU(d, values + g * stride + j);
+      auto rank = hn::Zero(d);
+      for (std::int64_t i = 0; i < internal::kBoundGroups; ++i) {
+        rank = hn::Add(
+            rank,
+            hn::IfThenElseZero(
+                hn::Lt(hn::LoadU(d, values + i * stride + j), value), one));
+      }
+      found = hn::Max(found, hn::IfThenElse(hn::Gt(rank, last), least, value));
+    }
+    hn::StoreU(found, d, out + j);
+  }
+  for (; j < count; ++j) {
+    std::int32_t column[internal::kBoundGroups];
+    for (std::int64_t g = 0; g < internal::kBoundGroups; ++g) {
+      column[g] = values[g * stride + j];
+    }
+    std::nth_element(column, column + nth, column + internal::kBoundGroups);
+    out[j] = column[nth];
+  }
 }
 
 // Lanes(Longs()) costs, widened.
@@ -350,6 +445,9 @@ HWY_EXPORT(CollectBelow);
 HWY_EXPORT(CollectBelowWide);
 HWY_EXPORT(CollectBelowEach);
 HWY_EXPORT(KeepLeast);
+HWY_EXPORT(LowerMinima);
+HWY_EXPORT(NthOfGroups);
+HWY_EXPORT(NthOfEachColumn);
 HWY_EXPORT(LeastDifference);
 HWY_EXPORT(DotCosts);
 HWY_EXPORT(AddCosts);
@@ -388,6 +486,23 @@ std::int64_t CollectBelowEach(const std::int32_t* row, std::int32_t shift,
 std::int64_t KeepLeast(std::int64_t* keys, std::int64_t size,
                        std::int64_t count, std::int64_t* scratch) {
   return HWY_DYNAMIC_DISPATCH(KeepLeast)(keys, size, count, scratch);
+}
+
+void LowerMinima(const std::int32_t* row, const std::int32_t* next,
+                 std::int32_t row_shift,
+                 const std::int32_t* column_shift, std::int64_t count,
+                 std::int32_t* least_of_column, std::int32_t* group_least) {
+  HWY_DYNAMIC_DISPATCH(LowerMinima)(row, next, row_shift, column_shift, count,
+                                    least_of_column, group_least);
+}
+
+std::int32_t NthOfGroups(const std::int32_t* values, std::int64_t nth) {
+  return HWY_DYNAMIC_DISPATCH(NthOfGroups)(values, nth);
+}
+
+void NthOfEachColumn(const std::int32_t* values, std::int64_t stride,
+                     std::int64_t count, std::int64_t nth, std::int32_t* out) {
+  HWY_DYNAMIC_DISPATCH(NthOfEachColumn)(values, stride, count, nth, out);
 }
 
 std::int64_t LeastDifference(const std::int32_t* row, const std::int64_t* shift,

@@ -39,6 +39,27 @@ std::int64_t CollectBelowEach(const std::int32_t* row, std::int32_t shift,
 std::int64_t KeepLeast(std::int64_t* keys, std::int64_t size,
                        std::int64_t count, std::int64_t* scratch);
 
+/// Groups among whose minima a bound on the least few entries is found.
+inline constexpr std::int64_t kBoundGroups = 32;
+
+/// One row of the search for bounds: lowers least_of_column[j] to row[j] −
+/// row_shift, and sets group_least[g], g of [0, kBoundGroups), to the least
+/// row[j] − column_shift[j] of a group of columns (the largest number when it is
+/// empty); every column is in one. `next` is the row that comes next: it is
+/// fetched meanwhile.
+void LowerMinima(const std::int32_t* row, const std::int32_t* next,
+                 std::int32_t row_shift,
+                 const std::int32_t* column_shift, std::int64_t count,
+                 std::int32_t* least_of_column, std::int32_t* group_least);
+
+/// The number of rank `nth` (0: the least) among kBoundGroups.
+std::int32_t NthOfGroups(const std::int32_t* values, std::int64_t nth);
+
+/// The same for each column of `values` [kBoundGroups, stride], the first
+/// `count` of them.
+void NthOfEachColumn(const std::int32_t* values, std::int64_t stride,
+                     std::int64_t count, std::int64_t nth, std::int32_t* out);
+
 /// Least row[j] − shift[j]; `count` ≥ 1.
 std::int64_t LeastDifference(const std::int32_t* row, const std::int64_t* shift,
                              std::int64_t count);

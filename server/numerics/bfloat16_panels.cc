@@ -72,20 +72,26 @@ MOESCOPE_BF16_TARGET void PackAlong(const Half* data, std::int64_t stride,
   }
 }
 
-// Lines lie side by side: `count` rows, `stride` apart, of `lines` numbers.
+// Lines lie side by side: `count` rows, `stride` apart, of `lines` numbers, for
+// panels `panel_stride` words apart.
 MOESCOPE_BF16_TARGET void PackAcross(const Half* data, std::int64_t stride,
                                      std::int64_t lines, std::int64_t count,
-                                     Word* out) {
-  const __mmask16 mask = FirstWords(lines);
+                                     Word* out, std::int64_t panel_stride,
+                                     std::int64_t panels) {
   for (std::int64_t d = 0; d < count; d += 2) {
-    const __m512i low =
-        _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, data + d * stride));
-    const __m512i high =
-        d + 1 < count ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(
-                            mask, data + (d + 1) * stride))
-                      : _mm512_setzero_si512();
-    _mm512_storeu_si512(out + d / 2 * kPanelLines,
-                        _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+    const Half* const even = data + d * stride;
+    for (std::int64_t p = 0; p < panels; ++p) {
+      const __mmask16 mask = FirstWords(lines - p * kPanelLines);
+      const __m512i low = _mm512_cvtepu16_epi32(
+          _mm256_maskz_loadu_epi16(mask, even + p * kPanelLines));
+      const __m512i high =
+          d + 1 < count ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(
+                              mask, even + stride + p * kPanelLines))
+                        : _mm512_setzero_si512();
+      _mm512_storeu_si512(
+          out + p * panel_stride + d / 2 * kPanelLines,
+          _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+    }
   }
 }
 
@@ -119,32 +125,33 @@ MOESCOPE_BF16_TARGET inline void AddNumbers(__m512i bits,
   running.high = x > running.high ? x : running.high;
 }
 
-// Adds to `out` the products of 8 left lines, words 16 apart, and three right
-// panels.
+// Adds to `out` the products of 8 left lines, words 16 apart, and the first
+// kPanels of three right panels.
+template <int kPanels>
 MOESCOPE_BF16_TARGET inline void AddRegisterTile(
     const Word* left, const Word* const (&right)[3], std::int64_t pairs,
     double* out, std::int64_t stride) {
-  __m512 sums[kLeftLines][3];
+  __m512 sums[kLeftLines][kPanels];
   for (auto& row : sums) {
     for (__m512& sum : row) {
       sum = _mm512_setzero_ps();
     }
   }
   for (std::int64_t p = 0; p < pairs * kPanelLines; p += kPanelLines) {
-    __m512bh b[3];
-    for (int k = 0; k < 3; ++k) {
+    __m512bh b[kPanels];
+    for (int k = 0; k < kPanels; ++k) {
       b[k] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(right[k] + p));
     }
     for (std::int64_t i = 0; i < kLeftLines; ++i) {
       const auto a = reinterpret_cast<__m512bh>(
           _mm512_set1_epi32(static_cast<int>(left[p + i])));
-      for (int k = 0; k < 3; ++k) {
+      for (int k = 0; k < kPanels; ++k) {
         sums[i][k] = _mm512_dpbf16_ps(sums[i][k], a, b[k]);
       }
     }
   }
   for (std::int64_t i = 0; i < kLeftLines; ++i) {
-    for (int k = 0; k < 3; ++k) {
+    for (int k = 0; k < kPanels; ++k) {
       const Doubles wide = Widen(sums[i][k]);
       double* const at = out + i * stride + k * kPanelLines;
       _mm512_storeu_pd(at, _mm512_loadu_pd(at) + wide.below);
@@ -205,6 +212,33 @@ MOESCOPE_BF16_TARGET void ScaleRun(const double* products, std::int64_t count,
   }
 }
 
+MOESCOPE_BF16_TARGET inline void AddSquares(__m512i bits, Doubles& squares) {
+  const Doubles wide = Widen(_mm512_castsi512_ps(bits));
+  squares.below += wide.below * wide.below;
+  squares.above += wide.above * wide.above;
+}
+
+MOESCOPE_BF16_TARGET std::array<double, kPanelLines> GatherSquares(
+    const BFloat16Panels& panels, std::int64_t panel) {
+  const __m512i high_half = _mm512_set1_epi32(static_cast<int>(0xffff0000U));
+  // Of both numbers of a pair apart: additions wait less for each other.
+  Doubles even = {_mm512_setzero_pd(), _mm512_setzero_pd()};
+  Doubles odd = even;
+  for (std::int64_t block = 0; block < panels.num_blocks(); ++block) {
+    const Word* const words = panels.PanelOf(block, panel);
+    // Behind an odd depth stands a zero.
+    for (std::int64_t p = 0; p < panels.PairsOf(block); ++p) {
+      const __m512i pair = _mm512_loadu_si512(words + p * kPanelLines);
+      AddSquares(_mm512_slli_epi32(pair, 16), even);
+      AddSquares(_mm512_and_si512(pair, high_half), odd);
+    }
+  }
+  std::array<double, kPanelLines> squares;
+  _mm512_storeu_pd(squares.data(), even.below + odd.below);
+  _mm512_storeu_pd(squares.data() + 8, even.above + odd.above);
+  return squares;
+}
+
 }  // namespace
 
 bool UseBFloat16Panels() {
@@ -217,22 +251,32 @@ PanelStatistics BFloat16Panels::StatisticsOf(std::int64_t panel) const {
   return Gather(*this, panel);
 }
 
+std::array<double, kPanelLines> BFloat16Panels::SquaresOf(
+    std::int64_t panel) const {
+  return GatherSquares(*this, panel);
+}
+
 void BFloat16Panels::Pack(const MatrixView& view, const MatrixBlock& block,
-                          std::int64_t panel) {
-  const std::int64_t first = panel * kPanelLines;
-  const std::int64_t lines =
-      std::clamp<std::int64_t>(block.rows - first, 0, kPanelLines);
+                          std::int64_t first, std::int64_t count) {
+  const std::int64_t line = first * kPanelLines;
   const auto* const data = static_cast<const Half*>(view.data) +
-                           (block.row + first) * view.row_stride +
+                           (block.row + line) * view.row_stride +
                            block.col * view.col_stride;
   for (std::int64_t b = 0; b < num_blocks(); ++b) {
-    const std::int64_t count = std::min(kDepthBlock, depth_ - b * kDepthBlock);
+    const std::int64_t depth = std::min(kDepthBlock, depth_ - b * kDepthBlock);
     const Half* const from = data + b * kDepthBlock * view.col_stride;
-    Word* const to = words_.get() + Offset(b, panel);
+    Word* const to = words_.get() + Offset(b, first);
+    const std::int64_t panel_stride = Offset(b, first + 1) - Offset(b, first);
     if (view.col_stride == 1) {
-      PackAlong(from, view.row_stride, lines, count, to);
+      for (std::int64_t p = 0; p < count; ++p) {
+        PackAlong(from + p * kPanelLines * view.row_stride, view.row_stride,
+                  std::clamp<std::int64_t>(block.rows - line - p * kPanelLines,
+                                           0, kPanelLines),
+                  depth, to + p * panel_stride);
+      }
     } else {
-      PackAcross(from, view.col_stride, lines, count, to);
+      PackAcross(from, view.col_stride, block.rows - line, depth, to,
+                 panel_stride, count);
     }
   }
 }
@@ -250,14 +294,19 @@ void MultiplyPanels(const BFloat16Panels& a, LineRange left,
       const Word* const three[3] = {b.PanelOf(block, panel),
                                     b.PanelOf(block, panel + 1),
                                     b.PanelOf(block, panel + 2)};
+      // Panels of padding alone have the product 0, which is there.
+      const auto multiply = right.count - j > 2 * kPanelLines
+                                ? AddRegisterTile<3>
+                            : right.count - j > kPanelLines
+                                ? AddRegisterTile<2>
+                                : AddRegisterTile<1>;
       for (std::int64_t i = 0; i < left.count; i += kLeftLines) {
         const std::int64_t line = left.first + i;
         if (upper && right.first + j + kRightLines <= line) {
           continue;
         }
-        AddRegisterTile(
-            a.PanelOf(block, line / kPanelLines) + line % kPanelLines, three,
-            pairs, out + i * stride + j, stride);
+        multiply(a.PanelOf(block, line / kPanelLines) + line % kPanelLines,
+                 three, pairs, out + i * stride + j, stride);
       }
     }
   }
@@ -278,7 +327,10 @@ bool UseBFloat16Panels() { return false; }
 
 // Nobody calls these here.
 PanelStatistics BFloat16Panels::StatisticsOf(std::int64_t) const { return {}; }
-void BFloat16Panels::Pack(const MatrixView&, const MatrixBlock&,
+std::array<double, kPanelLines> BFloat16Panels::SquaresOf(std::int64_t) const {
+  return {};
+}
+void BFloat16Panels::Pack(const MatrixView&, const MatrixBlock&, std::int64_t,
                           std::int64_t) {}
 void MultiplyPanels(const BFloat16Panels&, LineRange, const BFloat16Panels&,
                     LineRange, bool, double*, std::int64_t) {}

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -49,7 +50,13 @@ class BFloat16Panels {
   /// Packs the rows of `block`, lines 16 · panel and so on up to 16 of them;
   /// `block` has all lines, its columns are the depth.
   void Pack(const MatrixView& view, const MatrixBlock& block,
-            std::int64_t panel);
+            std::int64_t panel) {
+    Pack(view, block, panel, 1);
+  }
+  /// `count` panels from `first` on at once: where lines lie side by side they
+  /// share cache lines.
+  void Pack(const MatrixView& view, const MatrixBlock& block,
+            std::int64_t first, std::int64_t count);
 
   std::int64_t panels() const { return panels_; }
   std::int64_t depth() const { return depth_; }
@@ -62,6 +69,8 @@ class BFloat16Panels {
   /// the low half.
   const std::uint32_t* PanelOf(std::int64_t block, std::int64_t panel) const;
   PanelStatistics StatisticsOf(std::int64_t panel) const;
+  /// The squares alone: of each line, [kPanelLines].
+  std::array<double, kPanelLines> SquaresOf(std::int64_t panel) const;
 
  private:
   std::int64_t Offset(std::int64_t block, std::int64_t panel) const;

@@ -20,8 +20,10 @@ namespace moescope::numerics {
 namespace {
 
 // Rows read at once: neurons, or where these are columns, coordinates of all.
-constexpr std::int64_t kNeuronsAtOnce = 64;
+constexpr std::int64_t kNeuronsAtOnce = 16;
 constexpr std::int64_t kCoordinatesAtOnce = 16;
+// Fixed, whatever the number of threads: sums are then the same.
+constexpr std::int64_t kCoordinateParts = 8;
 
 absl::Status CheckPermutation(absl::Span<const std::int64_t> permutation,
                               std::int64_t size) {
@@ -60,15 +62,16 @@ struct Products {
 // Neurons that lie in one piece.
 absl::Status MultiplyRows(const NeuronPair& pair,
                           absl::Span<const std::int64_t> permutation,
-                          const RunContext& context, Products& products) {
+                          ThreadPool& pool, const RunContext& context,
+                          Products& products) {
   const std::int64_t depth = pair.left.cols;
-  std::vector<float> left(static_cast<std::size_t>(kNeuronsAtOnce * depth));
-  std::vector<float> right(left.size());
-  std::vector<float> match(static_cast<std::size_t>(depth));
-  for (std::int64_t first = 0; first < pair.left.rows;
-       first += kNeuronsAtOnce) {
+  const auto multiply = [&](std::int64_t group) -> absl::Status {
     MOESCOPE_RETURN_IF_ERROR(context.Check());
+    const std::int64_t first = group * kNeuronsAtOnce;
     const std::int64_t count = std::min(kNeuronsAtOnce, pair.left.rows - first);
+    std::vector<float> left(static_cast<std::size_t>(count * depth));
+    std::vector<float> right(left.size());
+    std::vector<float> match(static_cast<std::size_t>(depth));
     WidenRows(pair.left, first, count, left.data());
     WidenRows(pair.right, first, count, right.data());
     for (std::int64_t i = 0; i < count; ++i) {
@@ -81,26 +84,27 @@ absl::Status MultiplyRows(const NeuronPair& pair,
       products.unmatched[at] = internal::DotFloats(x, y, depth);
       products.matched[at] = internal::DotFloats(x, match.data(), depth);
     }
-  }
-  return absl::OkStatus();
+    return absl::OkStatus();
+  };
+  return pool.ParallelFor(
+      (pair.left.rows + kNeuronsAtOnce - 1) / kNeuronsAtOnce, multiply);
 }
 
-// Neurons that are columns of what lies in one piece: all at once, some
-// coordinates at a time.
-absl::Status MultiplyColumns(const NeuronPair& pair,
-                             absl::Span<const std::int64_t> permutation,
-                             const RunContext& context, Products& products) {
+// Coordinates [begin, end) of neurons that are columns of what lies in one
+// piece: of all neurons at once, some coordinates at a time.
+absl::Status AddCoordinates(const NeuronPair& pair,
+                            absl::Span<const std::int64_t> permutation,
+                            std::int64_t begin, std::int64_t end,
+                            const RunContext& context, Products& products) {
   const MatrixView left_columns = Transposed(pair.left);
   const MatrixView right_columns = Transposed(pair.right);
   const std::int64_t size = pair.left.rows;
   std::vector<float> left(static_cast<std::size_t>(kCoordinatesAtOnce * size));
   std::vector<float> right(left.size());
   std::vector<float> match(left.size());
-  for (std::int64_t first = 0; first < left_columns.rows;
-       first += kCoordinatesAtOnce) {
+  for (std::int64_t first = begin; first < end; first += kCoordinatesAtOnce) {
     MOESCOPE_RETURN_IF_ERROR(context.Check());
-    const std::int64_t rows =
-        std::min(kCoordinatesAtOnce, left_columns.rows - first);
+    const std::int64_t rows = std::min(kCoordinatesAtOnce, end - first);
     WidenRows(left_columns, first, rows, left.data());
     WidenRows(right_columns, first, rows, right.data());
     for (std::int64_t r = 0; r < rows; ++r) {
@@ -120,6 +124,35 @@ absl::Status MultiplyColumns(const NeuronPair& pair,
     add(right, right, products.right);
     add(left, right, products.unmatched);
     add(left, match, products.matched);
+  }
+  return absl::OkStatus();
+}
+
+void Add(const std::vector<double>& values, std::vector<double>& sums) {
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    sums[i] += values[i];
+  }
+}
+
+// Parts of the coordinates are summed apart, then in order.
+absl::Status MultiplyColumns(const NeuronPair& pair,
+                             absl::Span<const std::int64_t> permutation,
+                             ThreadPool& pool, const RunContext& context,
+                             Products& products) {
+  const std::int64_t depth = pair.left.cols;
+  std::vector<Products> parts(kCoordinateParts, Products(pair.left.rows));
+  MOESCOPE_RETURN_IF_ERROR(
+      pool.ParallelFor(kCoordinateParts, [&](std::int64_t part) {
+        return AddCoordinates(pair, permutation,
+                              part * depth / kCoordinateParts,
+                              (part + 1) * depth / kCoordinateParts, context,
+                              parts[static_cast<std::size_t>(part)]);
+      }));
+  for (const Products& part : parts) {
+    Add(part.left, products.left);
+    Add(part.right, products.right);
+    Add(part.matched, products.matched);
+    Add(part.unmatched, products.unmatched);
   }
   return absl::OkStatus();
 }
@@ -156,7 +189,7 @@ std::int64_t CountInversions(std::vector<std::int64_t>& values) {
 
 absl::StatusOr<MatchedNeurons> CompareMatched(
     const NeuronPair& pair, absl::Span<const std::int64_t> permutation,
-    const RunContext& context) {
+    ThreadPool& pool, const RunContext& context) {
   MOESCOPE_RETURN_IF_ERROR(
       internal::CheckPairs(absl::MakeConstSpan(&pair, 1)));
   const std::int64_t size = pair.left.rows;
@@ -164,8 +197,8 @@ absl::StatusOr<MatchedNeurons> CompareMatched(
   Products products(size);
   MOESCOPE_RETURN_IF_ERROR(
       pair.left.col_stride <= pair.left.row_stride
-          ? MultiplyRows(pair, permutation, context, products)
-          : MultiplyColumns(pair, permutation, context, products));
+          ? MultiplyRows(pair, permutation, pool, context, products)
+          : MultiplyColumns(pair, permutation, pool, context, products));
   MatchedNeurons matched;
   matched.cosines.reserve(static_cast<std::size_t>(size));
   for (std::size_t i = 0; i < products.matched.size(); ++i) {

@@ -50,18 +50,18 @@ class Gaussians {
 };
 
 absl::StatusOr<double> MeanMatched(absl::Span<const NeuronPair> pairs,
-                                   const RunContext& context,
+                                   ThreadPool& pool, const RunContext& context,
                                    SimilarityMatrix& matrix) {
-  MOESCOPE_RETURN_IF_ERROR(FillCosines(pairs, context, matrix));
+  MOESCOPE_RETURN_IF_ERROR(FillCosines(pairs, pool, context, matrix));
   MOESCOPE_ASSIGN_OR_RETURN(const Assignment found,
-                            SolveAssignment(matrix, context));
+                            SolveAssignment(matrix, pool, context));
   return found.objective / static_cast<double>(matrix.size()) /
          static_cast<double>(pairs.size());
 }
 
 absl::StatusOr<Draw> RunDraw(std::int64_t width, std::int64_t depth,
                              std::int64_t seed, std::int64_t number,
-                             const RunContext& context) {
+                             ThreadPool& pool, const RunContext& context) {
   const auto low = [](std::int64_t value) {
     return static_cast<std::uint32_t>(value & 0xffffffff);
   };
@@ -85,9 +85,9 @@ absl::StatusOr<Draw> RunDraw(std::int64_t width, std::int64_t depth,
   for (std::size_t m = 0; m < 3; ++m) {
     MOESCOPE_ASSIGN_OR_RETURN(
         draw[m],
-        MeanMatched(absl::MakeConstSpan(&pairs[m], 1), context, matrix));
+        MeanMatched(absl::MakeConstSpan(&pairs[m], 1), pool, context, matrix));
   }
-  MOESCOPE_ASSIGN_OR_RETURN(draw[3], MeanMatched(pairs, context, matrix));
+  MOESCOPE_ASSIGN_OR_RETURN(draw[3], MeanMatched(pairs, pool, context, matrix));
   return draw;
 }
 
@@ -123,7 +123,7 @@ absl::StatusOr<WidthNull> Simulate(std::int64_t width, std::int64_t depth,
                                    const RunContext& context) {
   std::vector<Draw> drawn(static_cast<std::size_t>(draws));
   MOESCOPE_RETURN_IF_ERROR(pool.ParallelFor(draws, [&](std::int64_t d) {
-    absl::StatusOr<Draw> draw = RunDraw(width, depth, seed, d, context);
+    absl::StatusOr<Draw> draw = RunDraw(width, depth, seed, d, pool, context);
     if (draw.ok()) {
       drawn[static_cast<std::size_t>(d)] = *draw;
     }

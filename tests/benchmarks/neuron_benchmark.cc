@@ -102,7 +102,8 @@ Weights PairOf(std::int64_t neurons, std::int64_t width, bool columns) {
   return columns ? Weights(2, width, neurons) : Weights(2, neurons, width);
 }
 
-// Arguments of the first three: neurons, width, whether they are columns.
+// Arguments of the first three: neurons, width, whether they are columns,
+// threads.
 
 void CosineMatrix(benchmark::State& state) {
   const auto n = static_cast<double>(state.range(0));
@@ -110,8 +111,9 @@ void CosineMatrix(benchmark::State& state) {
   const bool columns = state.range(2) != 0;
   const Weights weights = PairOf(state.range(0), state.range(1), columns);
   SimilarityMatrix matrix;
+  ThreadPool pool(static_cast<int>(state.range(3)));
   for (auto _ : state) {
-    if (!FillCosines({weights.pair(columns)}, RunContext(), matrix).ok()) {
+    if (!FillCosines({weights.pair(columns)}, pool, RunContext(), matrix).ok()) {
       state.SkipWithError("no cosines");
       return;
     }
@@ -127,9 +129,10 @@ void Comparing(benchmark::State& state) {
   std::vector<std::int64_t> order(static_cast<std::size_t>(state.range(0)));
   std::iota(order.begin(), order.end(), std::int64_t{0});
   std::shuffle(order.begin(), order.end(), std::mt19937_64(1));
+  ThreadPool pool(static_cast<int>(state.range(3)));
   for (auto _ : state) {
     benchmark::DoNotOptimize(
-        CompareMatched(weights.pair(columns), order, RunContext()));
+        CompareMatched(weights.pair(columns), order, pool, RunContext()));
   }
   Count(state, 8 * n * d, 4 * n * d);
 }
@@ -142,19 +145,20 @@ void Matching(benchmark::State& state) {
   const Weights weights = PairOf(state.range(0), state.range(1), columns);
   const NeuronPair pair = weights.pair(columns);
   SimilarityMatrix matrix;
+  ThreadPool pool(static_cast<int>(state.range(3)));
   for (auto _ : state) {
-    if (!FillCosines({pair}, RunContext(), matrix).ok()) {
+    if (!FillCosines({pair}, pool, RunContext(), matrix).ok()) {
       state.SkipWithError("no cosines");
       return;
     }
-    const auto found = SolveAssignment(matrix, RunContext());
+    const auto found = SolveAssignment(matrix, pool, RunContext());
     if (!found.ok() || found->gap != 0) {
       state.SkipWithError("not proven optimal");
       return;
     }
     benchmark::DoNotOptimize(KendallTauToIdentity(found->permutation));
     benchmark::DoNotOptimize(
-        CompareMatched(pair, found->permutation, RunContext()));
+        CompareMatched(pair, found->permutation, pool, RunContext()));
   }
   Count(state, 2 * n * n * d, 8 * n * d + 4 * n * n);
 }
@@ -185,14 +189,15 @@ void FillSimilarities(Kind kind, SimilarityMatrix& matrix) {
   }
 }
 
-// Arguments: neurons, Kind.
+// Arguments: neurons, Kind, threads.
 void Assigning(benchmark::State& state) {
   const auto n = static_cast<double>(state.range(0));
   SimilarityMatrix matrix;
   matrix.Resize(state.range(0));
   FillSimilarities(static_cast<Kind>(state.range(1)), matrix);
+  ThreadPool pool(static_cast<int>(state.range(2)));
   for (auto _ : state) {
-    const auto found = SolveAssignment(matrix, RunContext());
+    const auto found = SolveAssignment(matrix, pool, RunContext());
     if (!found.ok() || found->gap != 0) {
       state.SkipWithError("not proven optimal");
       return;
@@ -263,21 +268,22 @@ void Dequantise(benchmark::State& state) {
 }
 
 BENCHMARK(CosineMatrix)
-    ->Args({1408, 2048, 0})
-    ->Args({1408, 2048, 1})
-    ->Args({4096, 1024, 0})
-    ->Unit(benchmark::kMillisecond);
+    ->ArgsProduct({{1408}, {2048}, {0, 1}, {1, 2}})
+    ->Args({4096, 1024, 0, 1})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 BENCHMARK(Comparing)
-    ->Args({1408, 2048, 0})
-    ->Args({1408, 2048, 1})
-    ->Unit(benchmark::kMillisecond);
+    ->ArgsProduct({{1408}, {2048}, {0, 1}, {1, 2}})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 BENCHMARK(Matching)
-    ->Args({1408, 2048, 0})
-    ->Args({1408, 2048, 1})
-    ->Unit(benchmark::kMillisecond);
+    ->ArgsProduct({{1408}, {2048}, {0, 1}, {1, 2}})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 BENCHMARK(Assigning)
-    ->ArgsProduct({{1408, 4096}, {kUnrelated, kDominant, kRankOne}})
-    ->Unit(benchmark::kMillisecond);
+    ->ArgsProduct({{1408, 4096}, {kUnrelated, kDominant, kRankOne}, {1, 2}})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 BENCHMARK(NeuronPca)
     ->Args({16384, 1024, 1})
     ->Args({16384, 1024, 2})

@@ -135,14 +135,16 @@ Comparison AssignmentOf(std::int64_t neurons, const std::string& kind,
                                       bench.baseline.Similarity(row));
             const auto matrix =
                 std::make_shared<const std::vector<float>>(std::move(values));
-            return [matrix, neurons]() -> absl::Status {
+            const auto memory = std::make_shared<numerics::SimilarityMatrix>();
+            return [matrix, memory, neurons,
+                    &pool = bench.pool]() -> absl::Status {
               MOESCOPE_ASSIGN_OR_RETURN(
                   const numerics::Assignment assignment,
                   numerics::SolveAssignment(
                       MatrixView{matrix->data(),
                                  numerics::ElementType::kFloat32, neurons,
                                  neurons, neurons},
-                      RunContext()));
+                      pool, RunContext(), *memory));
               return assignment.gap == 0
                          ? absl::OkStatus()
                          : absl::InternalError("not proven optimal");
@@ -162,21 +164,21 @@ Comparison NeuronMatching(std::int64_t neurons, std::int64_t width,
              {"dtype", "bf16"},
              {"projection", "down_proj"}}}},
           false,
-          [neurons, width](const Workbench&) -> absl::StatusOr<TimedWork> {
+          [neurons, width](const Workbench& bench) -> absl::StatusOr<TimedWork> {
             const auto weights = std::make_shared<Weights>(2, width, neurons);
             const auto matrix = std::make_shared<numerics::SimilarityMatrix>();
-            return [weights, matrix]() -> absl::Status {
+            return [weights, matrix, &pool = bench.pool]() -> absl::Status {
               const numerics::NeuronPair pair = {
                   numerics::Transposed(weights->views()[0]),
                   numerics::Transposed(weights->views()[1])};
               MOESCOPE_RETURN_IF_ERROR(
-                  numerics::FillCosines({pair}, RunContext(), *matrix));
+                  numerics::FillCosines({pair}, pool, RunContext(), *matrix));
               MOESCOPE_ASSIGN_OR_RETURN(
                   const numerics::Assignment assignment,
-                  numerics::SolveAssignment(*matrix, RunContext()));
+                  numerics::SolveAssignment(*matrix, pool, RunContext()));
               (void)numerics::KendallTauToIdentity(assignment.permutation);
               return numerics::CompareMatched(pair, assignment.permutation,
-                                              RunContext())
+                                              pool, RunContext())
                   .status();
             };
           }};

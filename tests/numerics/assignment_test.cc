@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -29,6 +30,20 @@ SimilarityMatrix Quantise(const Instance& instance) {
   matrix.Resize(instance.size);
   EXPECT_EQ(matrix.Set(0, 0, instance.view()), absl::OkStatus());
   return matrix;
+}
+
+// On the calling thread alone.
+absl::StatusOr<Assignment> Solve(SimilarityMatrix& matrix,
+                                 const RunContext& context = RunContext()) {
+  ThreadPool pool(1);
+  return SolveAssignment(matrix, pool, context);
+}
+
+absl::StatusOr<Assignment> Solve(const MatrixView& similarities,
+                                 const RunContext& context = RunContext()) {
+  ThreadPool pool(1);
+  SimilarityMatrix memory;
+  return SolveAssignment(similarities, pool, context, memory);
 }
 
 // What a certificate must show, looked up in the matrix itself.
@@ -79,8 +94,8 @@ int CountEqualToPlain(const std::string& kind) {
   for (unsigned seed = 0; seed < 23; ++seed) {
     const std::int64_t n =
         seed < 21 ? 1 + 5 * std::int64_t{seed} : 150 * std::int64_t{seed} - 2900;
-    const SimilarityMatrix matrix = Quantise(MakeInstance(kind, n, seed));
-    const auto found = SolveAssignment(matrix, RunContext());
+    SimilarityMatrix matrix = Quantise(MakeInstance(kind, n, seed));
+    const auto found = Solve(matrix);
     EXPECT_TRUE(found.ok()) << kind << " " << n;
     const bool same = found.ok() && found->gap == 0 &&
                       -found->objective_quantised == PlainLeastCost(matrix);
@@ -98,10 +113,22 @@ TEST_P(AssignmentKindTest, FindsTheObjectiveOfThePlainMethod) {
 }
 
 TEST_P(AssignmentKindTest, ProvesItsMatching) {
-  const SimilarityMatrix matrix = Quantise(MakeInstance(GetParam(), 300, 1));
-  const auto found = SolveAssignment(matrix, RunContext());
+  SimilarityMatrix matrix = Quantise(MakeInstance(GetParam(), 300, 1));
+  const auto found = Solve(matrix);
   ASSERT_EQ(found.status(), absl::OkStatus());
   ExpectProven(matrix, *found);
+}
+
+TEST_P(AssignmentKindTest, IsTheSameForAnyNumberOfThreads) {
+  SimilarityMatrix matrix = Quantise(MakeInstance(GetParam(), 250, 6));
+  ThreadPool three(3);
+  const auto one = Solve(matrix);
+  const auto shared = SolveAssignment(matrix, three, RunContext());
+  ASSERT_EQ(one.status(), absl::OkStatus());
+  ASSERT_EQ(shared.status(), absl::OkStatus());
+  EXPECT_EQ(one->permutation, shared->permutation);
+  EXPECT_EQ(one->row_duals, shared->row_duals);
+  EXPECT_EQ(one->column_duals, shared->column_duals);
 }
 
 std::string TestName(const ::testing::TestParamInfo<std::string>& info) {
@@ -114,33 +141,33 @@ INSTANTIATE_TEST_SUITE_P(Kinds, AssignmentKindTest,
                          ::testing::ValuesIn(InstanceKinds()), TestName);
 
 TEST(AssignmentTest, ProvesUnrelatedNeuronsOf4096) {
-  const SimilarityMatrix matrix = Quantise(RandomInstance(4096, 48, 1));
-  ExpectProven(matrix, *SolveAssignment(matrix, RunContext()));
+  SimilarityMatrix matrix = Quantise(RandomInstance(4096, 48, 1));
+  ExpectProven(matrix, *Solve(matrix));
 }
 
 TEST(AssignmentTest, ProvesStructuredNeuronsOf1408) {
-  const SimilarityMatrix matrix = Quantise(StructuredInstance(1408, 256, 2));
-  ExpectProven(matrix, *SolveAssignment(matrix, RunContext()));
+  SimilarityMatrix matrix = Quantise(StructuredInstance(1408, 256, 2));
+  ExpectProven(matrix, *Solve(matrix));
 }
 
 TEST(AssignmentTest, ProvesStructuredNeuronsOf4096) {
-  const SimilarityMatrix matrix = Quantise(StructuredInstance(4096, 96, 3));
-  ExpectProven(matrix, *SolveAssignment(matrix, RunContext()));
+  SimilarityMatrix matrix = Quantise(StructuredInstance(4096, 96, 3));
+  ExpectProven(matrix, *Solve(matrix));
 }
 
 TEST(AssignmentTest, ProvesADominantDirectionOf1408) {
-  const SimilarityMatrix matrix =
+  SimilarityMatrix matrix =
       Quantise(DominantInstance(1408, 256, 3.0F, 4));
-  ExpectProven(matrix, *SolveAssignment(matrix, RunContext()));
+  ExpectProven(matrix, *Solve(matrix));
 }
 
 TEST(AssignmentTest, ProvesADominantDirectionOf4096) {
-  const SimilarityMatrix matrix = Quantise(DominantInstance(4096, 96, 3.0F, 5));
-  ExpectProven(matrix, *SolveAssignment(matrix, RunContext()));
+  SimilarityMatrix matrix = Quantise(DominantInstance(4096, 96, 3.0F, 5));
+  ExpectProven(matrix, *Solve(matrix));
 }
 
 TEST(AssignmentTest, ReturnsNothingForNothing) {
-  const auto found = SolveAssignment(Instance().view(), RunContext());
+  const auto found = Solve(Instance().view());
   ASSERT_EQ(found.status(), absl::OkStatus());
   EXPECT_THAT(found->permutation, IsEmpty());
   EXPECT_EQ(found->objective, 0);
@@ -148,7 +175,7 @@ TEST(AssignmentTest, ReturnsNothingForNothing) {
 
 TEST(AssignmentTest, MatchesTheOnlyPair) {
   const Instance instance = {1, {-0.75F}};
-  const auto found = SolveAssignment(instance.view(), RunContext());
+  const auto found = Solve(instance.view());
   ASSERT_EQ(found.status(), absl::OkStatus());
   EXPECT_THAT(found->permutation, ElementsAre(0));
   EXPECT_EQ(found->objective, -0.75);
@@ -158,7 +185,7 @@ TEST(AssignmentTest, MatchesTheOnlyPair) {
 
 TEST(AssignmentTest, PrefersTheSumToTheBestEntry) {
   const Instance instance = {2, {1.0F, 0.75F, 0.75F, 0.0F}};
-  const auto found = SolveAssignment(instance.view(), RunContext());
+  const auto found = Solve(instance.view());
   ASSERT_EQ(found.status(), absl::OkStatus());
   EXPECT_THAT(found->permutation, ElementsAre(1, 0));
   EXPECT_EQ(found->objective, 1.5);
@@ -166,7 +193,7 @@ TEST(AssignmentTest, PrefersTheSumToTheBestEntry) {
 
 TEST(AssignmentTest, SumsTheSimilaritiesThatItWasGiven) {
   const Instance instance = {1, {0.1F}};
-  const auto found = SolveAssignment(instance.view(), RunContext());
+  const auto found = Solve(instance.view());
   ASSERT_EQ(found.status(), absl::OkStatus());
   EXPECT_EQ(found->objective, static_cast<double>(0.1F));
 }
@@ -175,7 +202,7 @@ TEST(AssignmentTest, RefusesNaN) {
   Instance instance = RandomInstance(40, 8, 1);
   instance.values[47] = std::nanf("");
   const absl::Status status =
-      SolveAssignment(instance.view(), RunContext()).status();
+      Solve(instance.view()).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()),
               AllOf(HasSubstr("similarities"), HasSubstr("row 1 ")));
@@ -184,13 +211,13 @@ TEST(AssignmentTest, RefusesNaN) {
 TEST(AssignmentTest, RefusesInfinityInTheTail) {
   Instance instance = RandomInstance(19, 8, 1);
   instance.values[18] = HUGE_VALF;
-  EXPECT_EQ(SolveAssignment(instance.view(), RunContext()).status().code(),
+  EXPECT_EQ(Solve(instance.view()).status().code(),
             absl::StatusCode::kInvalidArgument);
 }
 
 TEST(AssignmentTest, RefusesWhatIsNoSimilarity) {
   const Instance instance = {1, {3.6F}};
-  EXPECT_EQ(SolveAssignment(instance.view(), RunContext()).status().code(),
+  EXPECT_EQ(Solve(instance.view()).status().code(),
             absl::StatusCode::kInvalidArgument);
 }
 
@@ -198,7 +225,7 @@ TEST(AssignmentTest, RefusesARectangle) {
   const Instance instance = {2, {0, 0, 0, 0}};
   MatrixView view = instance.view();
   view.rows = 1;
-  EXPECT_EQ(SolveAssignment(view, RunContext()).status().code(),
+  EXPECT_EQ(Solve(view).status().code(),
             absl::StatusCode::kInvalidArgument);
 }
 
@@ -214,22 +241,24 @@ TEST(AssignmentTest, StopsWhenCancelled) {
   const RunContext context;
   context.token().Cancel(absl::CancelledError("enough"));
   const Instance instance = RandomInstance(50, 8, 1);
-  EXPECT_EQ(SolveAssignment(instance.view(), context).status().code(),
+  EXPECT_EQ(Solve(instance.view(), context).status().code(),
             absl::StatusCode::kCancelled);
 }
 
 TEST(AssignmentTest, StopsAtItsDeadline) {
-  const SimilarityMatrix matrix = Quantise(DominantInstance(2048, 16, 9.0F, 1));
+  SimilarityMatrix matrix = Quantise(DominantInstance(2048, 16, 9.0F, 1));
   RunContext context;
   context.set_deadline(absl::Now() + absl::Milliseconds(5));
-  EXPECT_EQ(SolveAssignment(matrix, context).status().code(),
+  EXPECT_EQ(Solve(matrix, context).status().code(),
             absl::StatusCode::kDeadlineExceeded);
 }
 
 // The ways that SolveAssignment takes only for matrices of some kind.
 std::int64_t LeastCost(const SimilarityMatrix& matrix,
                        const internal::SolverOptions& options) {
-  internal::MemoryCosts costs(matrix);
+  ThreadPool pool(2);
+  internal::CoreMemory memory;
+  internal::MemoryCosts costs(matrix, pool, memory);
   const auto solution = internal::SolveCosts(costs, options, RunContext());
   EXPECT_EQ(solution.status(), absl::OkStatus());
   std::int64_t cost = 0;
@@ -241,21 +270,21 @@ std::int64_t LeastCost(const SimilarityMatrix& matrix,
 }
 
 TEST_P(AssignmentKindTest, IsTheSameOverWholeRows) {
-  const SimilarityMatrix matrix = Quantise(MakeInstance(GetParam(), 150, 3));
+  SimilarityMatrix matrix = Quantise(MakeInstance(GetParam(), 150, 3));
   internal::SolverOptions options;
   options.max_rounds = options.max_rounds_after_transport = 0;
   EXPECT_EQ(LeastCost(matrix, options), PlainLeastCost(matrix));
 }
 
 TEST_P(AssignmentKindTest, IsTheSameFromTransport) {
-  const SimilarityMatrix matrix = Quantise(MakeInstance(GetParam(), 150, 4));
+  SimilarityMatrix matrix = Quantise(MakeInstance(GetParam(), 150, 4));
   internal::SolverOptions options;
   options.hard_share = 0;
   EXPECT_EQ(LeastCost(matrix, options), PlainLeastCost(matrix));
 }
 
 TEST_P(AssignmentKindTest, IsTheSameOnTheThinnestCore) {
-  const SimilarityMatrix matrix = Quantise(MakeInstance(GetParam(), 60, 5));
+  SimilarityMatrix matrix = Quantise(MakeInstance(GetParam(), 60, 5));
   internal::SolverOptions options;
   options.core_per_line = options.arcs_per_violation = 1;
   options.hard_share = options.give_up_share = 2;
@@ -264,9 +293,11 @@ TEST_P(AssignmentKindTest, IsTheSameOnTheThinnestCore) {
 }
 
 TEST(AssignmentTest, SortsWhatSortingSolves) {
-  const SimilarityMatrix matrix =
+  SimilarityMatrix matrix =
       Quantise(MakeInstance("rank one", 600, 7));
-  internal::MemoryCosts costs(matrix);
+  ThreadPool pool(2);
+  internal::CoreMemory memory;
+  internal::MemoryCosts costs(matrix, pool, memory);
 
   const auto solution = internal::SolveCosts(
       costs, internal::SolverOptions(), RunContext());
@@ -278,8 +309,10 @@ TEST(AssignmentTest, SortsWhatSortingSolves) {
 }
 
 TEST(AssignmentTest, PricesDualsThatNeed64Bits) {
-  const SimilarityMatrix matrix = Quantise({2, {1.0F, 0.5F, 0.25F, 0.0F}});
-  internal::MemoryCosts costs(matrix);
+  SimilarityMatrix matrix = Quantise({2, {1.0F, 0.5F, 0.25F, 0.0F}});
+  ThreadPool pool(2);
+  internal::CoreMemory memory;
+  internal::MemoryCosts costs(matrix, pool, memory);
   constexpr std::int64_t kLarge = std::int64_t{1} << 40;
   const auto found = costs.FindViolations(
       {{0, 0}, {kLarge, -kLarge}}, 16, RunContext());
@@ -353,6 +386,138 @@ TEST_P(AssignmentKernelTest, CollectsWhatIsBelow) {
   EXPECT_EQ(found, expected_each);
 }
 
+// Numbers without order, some of them equal.
+std::vector<std::int32_t> Scattered(std::int64_t count) {
+  std::vector<std::int32_t> values;
+  for (std::int64_t i = 0; i < count; ++i) {
+    values.push_back(static_cast<std::int32_t>(i * 7919 % 211) - 100);
+  }
+  return values;
+}
+
+TEST_P(AssignmentKernelTest, LowersMinimaOfColumnsAndOfGroups) {
+  constexpr std::int64_t kCount = 117;
+  const std::vector<std::int32_t> row = Scattered(kCount);
+  const std::vector<std::int32_t> shift(kCount, 3);
+  std::vector<std::int32_t> least(kCount, -40);
+  std::vector<std::int32_t> groups(internal::kBoundGroups);
+  internal::LowerMinima(row.data(), row.data(), 5, shift.data(), kCount,
+                        least.data(), groups.data());
+  std::vector<std::int32_t> expected;
+  for (const std::int32_t cost : row) {
+    expected.push_back(std::min(-40, cost - 5));
+  }
+  EXPECT_EQ(least, expected);
+  // Whatever the groups are, the least number is in one of them, and each has a
+  // number of the row.
+  EXPECT_EQ(*std::min_element(groups.begin(), groups.end()),
+            *std::min_element(row.begin(), row.end()) - 3);
+  EXPECT_TRUE(std::all_of(groups.begin(), groups.end(), [&](std::int32_t g) {
+    return std::find(row.begin(), row.end(), g + 3) != row.end();
+  }));
+}
+
+TEST_P(AssignmentKernelTest, LeavesGroupsWithoutColumnsEmpty) {
+  const std::vector<std::int32_t> row = {4, 2, 6};
+  const std::vector<std::int32_t> shift = {0, 0, 5};
+  std::vector<std::int32_t> least(3, 100);
+  std::vector<std::int32_t> groups(internal::kBoundGroups);
+  internal::LowerMinima(row.data(), row.data(), 1, shift.data(), 3,
+                        least.data(), groups.data());
+  std::sort(groups.begin(), groups.end());
+  EXPECT_THAT(least, ElementsAre(3, 1, 5));
+  EXPECT_THAT(std::vector<std::int32_t>(groups.begin(), groups.begin() + 3),
+              ElementsAre(1, 2, 4));
+  EXPECT_EQ(groups[3], std::numeric_limits<std::int32_t>::max());
+}
+
+TEST_P(AssignmentKernelTest, FindsTheNthOfGroups) {
+  std::vector<std::int32_t> values = Scattered(internal::kBoundGroups);
+  values[3] = values[20] = values[21];
+  const std::int32_t fifth = internal::NthOfGroups(values.data(), 4);
+  const std::int32_t last = internal::NthOfGroups(values.data(), 31);
+  std::sort(values.begin(), values.end());
+  EXPECT_EQ(fifth, values[4]);
+  EXPECT_EQ(last, values[31]);
+}
+
+TEST_P(AssignmentKernelTest, FindsTheNthOfEachColumn) {
+  constexpr std::int64_t kColumns = 21;
+  constexpr std::int64_t kStride = 23;
+  const std::vector<std::int32_t> values =
+      Scattered(internal::kBoundGroups * kStride);
+  std::vector<std::int32_t> found(kColumns);
+  internal::NthOfEachColumn(values.data(), kStride, kColumns, 15,
+                            found.data());
+  std::vector<std::int32_t> expected;
+  for (std::int64_t j = 0; j < kColumns; ++j) {
+    std::vector<std::int32_t> column;
+    for (std::int64_t g = 0; g < internal::kBoundGroups; ++g) {
+      column.push_back(values[static_cast<std::size_t>(g * kStride + j)]);
+    }
+    std::sort(column.begin(), column.end());
+    expected.push_back(column[15]);
+  }
+  EXPECT_EQ(found, expected);
+}
+
+// The columns that row i's arcs must have: its own, its best, and those that
+// have it among their best, by sorting.
+std::vector<std::int32_t> PlainArcs(const SimilarityMatrix& matrix,
+                                    const std::vector<std::int32_t>& shift,
+                                    std::int64_t i, std::int64_t count) {
+  const std::int64_t n = matrix.size();
+  using Candidate = std::pair<std::int64_t, std::int64_t>;
+  const auto has = [&](std::vector<Candidate> all, std::int64_t place) {
+    std::sort(all.begin(), all.end());
+    all.resize(static_cast<std::size_t>(std::min(n, count)));
+    return std::any_of(all.begin(), all.end(), [&](const Candidate& one) {
+      return one.second == place;
+    });
+  };
+  std::vector<Candidate> row;
+  for (std::int64_t j = 0; j < n; ++j) {
+    row.emplace_back(matrix.cost(i, j) - shift[static_cast<std::size_t>(j)],
+                     (j - i + n) % n);
+  }
+  std::vector<std::int32_t> columns;
+  for (std::int64_t j = 0; j < n; ++j) {
+    std::vector<Candidate> column;
+    for (std::int64_t k = 0; k < n; ++k) {
+      column.emplace_back(
+          matrix.cost(k, j) - shift[static_cast<std::size_t>(k)], k);
+    }
+    if (j == i || has(row, (j - i + n) % n) || has(column, i)) {
+      columns.push_back(static_cast<std::int32_t>(j));
+    }
+  }
+  return columns;
+}
+
+// Rows of 24 kinds whose arcs are those that sorting finds; rows and columns
+// have the same shifts.
+TEST_P(AssignmentKernelTest, ChoosesTheBestOfRowsAndColumnsWhateverTheMatrix) {
+  constexpr std::int64_t kSize = 130;
+  ThreadPool pool(2);
+  internal::CoreMemory memory;
+  for (const std::string& kind : InstanceKinds()) {
+    const SimilarityMatrix matrix = Quantise(MakeInstance(kind, kSize, 11));
+    std::vector<std::int32_t> shift = Scattered(kSize);
+    internal::MemoryCosts costs(matrix, pool, memory);
+    const auto core = costs.ChooseCore(shift, shift, 7, RunContext());
+    ASSERT_EQ(core.status(), absl::OkStatus());
+    for (const std::int64_t i : {0, 1, 64, 129}) {
+      std::vector<std::int32_t> columns;
+      for (const internal::Arc& arc :
+           core->rows[static_cast<std::size_t>(i)]) {
+        columns.push_back(arc.column);
+        EXPECT_EQ(arc.cost, matrix.cost(i, arc.column));
+      }
+      EXPECT_EQ(columns, PlainArcs(matrix, shift, i, 7)) << kind << " " << i;
+    }
+  }
+}
+
 TEST_P(AssignmentKernelTest, FindsTheLeastDifferenceInTheTail) {
   const std::vector<std::int32_t> row(19, 5);
   std::vector<std::int64_t> shift(19, 1);
@@ -393,8 +558,8 @@ TEST_P(AssignmentKernelTest, SpreadsOneUnitOverARow) {
 }
 
 TEST_P(AssignmentKernelTest, SolvesWithTheSameObjective) {
-  const SimilarityMatrix matrix = Quantise(DominantInstance(203, 16, 4.0F, 1));
-  const auto found = SolveAssignment(matrix, RunContext());
+  SimilarityMatrix matrix = Quantise(DominantInstance(203, 16, 4.0F, 1));
+  const auto found = Solve(matrix);
   ASSERT_EQ(found.status(), absl::OkStatus());
   EXPECT_EQ(-found->objective_quantised, PlainLeastCost(matrix));
 }

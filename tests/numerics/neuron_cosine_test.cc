@@ -25,12 +25,13 @@ MatrixView View(const std::vector<float>& values, std::int64_t rows,
 
 // The permutation that is best by the cosines filled in.
 absl::StatusOr<Assignment> Match(const std::vector<NeuronPair>& pairs) {
+  ThreadPool pool(2);
   SimilarityMatrix matrix;
-  const absl::Status status = FillCosines(pairs, RunContext(), matrix);
+  const absl::Status status = FillCosines(pairs, pool, RunContext(), matrix);
   if (!status.ok()) {
     return status;
   }
-  return SolveAssignment(matrix, RunContext());
+  return SolveAssignment(matrix, pool, RunContext());
 }
 
 const std::vector<float>& Rows() {
@@ -103,8 +104,9 @@ double SlowCosine(const Matrices& matrices, std::int64_t depth, std::int64_t i,
 
 // Largest difference from SlowCosine.
 double WorstCosine(const NeuronPair& pair, const Matrices& matrices) {
+  ThreadPool pool(2);
   SimilarityMatrix filled;
-  EXPECT_TRUE(FillCosines({pair}, RunContext(), filled).ok());
+  EXPECT_TRUE(FillCosines({pair}, pool, RunContext(), filled).ok());
   double worst = 0;
   for (std::int64_t i = 0; i < filled.size(); ++i) {
     for (std::int64_t j = 0; j < filled.size(); ++j) {
@@ -164,6 +166,40 @@ TEST_P(BFloat16CosinesTest, AreTheSameWhereNeuronsAreColumns) {
             kEpsilon * std::sqrt(kDepth));
 }
 
+std::vector<std::int32_t> Costs(const NeuronPair& pair, int threads) {
+  ThreadPool pool(threads);
+  SimilarityMatrix filled;
+  EXPECT_TRUE(FillCosines({pair, pair}, pool, RunContext(), filled).ok());
+  return {filled.costs(), filled.costs() + filled.size() * filled.size()};
+}
+
+// More than one block, and parts at its end that are not full.
+TEST_P(BFloat16CosinesTest, AreTheSameForAnyNumberOfThreads) {
+  Matrices matrices(2, 1111, 40, ElementType::kBFloat16);
+  matrices.FillRandom(1);
+  const NeuronPair pair = {matrices.views()[0], matrices.views()[1]};
+
+  EXPECT_EQ(Costs(pair, 1), Costs(pair, 3));
+}
+
+TEST_P(BFloat16CosinesTest, UseTheirMemoryForMatricesOfAnySize) {
+  Matrices large(2, 600, 90, ElementType::kBFloat16);
+  large.FillRandom(1);
+  Matrices small(2, 70, 33, ElementType::kBFloat16);
+  small.FillRandom(2);
+  const NeuronPair pair = {small.views()[0], small.views()[1]};
+  ThreadPool pool(2);
+  SimilarityMatrix filled;
+  ASSERT_TRUE(FillCosines({{large.views()[0], large.views()[1]}}, pool,
+                          RunContext(), filled)
+                  .ok());
+  ASSERT_TRUE(FillCosines({pair, pair}, pool, RunContext(), filled).ok());
+
+  EXPECT_EQ(std::vector<std::int32_t>(filled.costs(),
+                                      filled.costs() + 70 * 70),
+            Costs(pair, 1));
+}
+
 // Products of such numbers are below the least of fp32.
 TEST_P(BFloat16CosinesTest, DoNotDependOnTheLengthOfTinyNeurons) {
   constexpr std::int64_t kDepth = 37;
@@ -188,13 +224,34 @@ TEST(CompareMatchedTest, GivesTheSameWhereNeuronsAreColumns) {
   const std::vector<float> right = {1, 4, 0, 3};
   const std::vector<std::int64_t> swapped = {1, 0};
 
+  ThreadPool pool(2);
   const MatchedNeurons matched = *CompareMatched(
       {Transposed(View(left, 2, 2)), Transposed(View(right, 2, 2))}, swapped,
-      RunContext());
+      pool, RunContext());
 
   EXPECT_THAT(matched.cosines, ElementsAre(DoubleEq(0.96), DoubleEq(1)));
   EXPECT_DOUBLE_EQ(matched.flattened_before, 7.0 / 26);
   EXPECT_DOUBLE_EQ(matched.flattened_after, 25.0 / 26);
+}
+
+TEST(CompareMatchedTest, IsTheSameForAnyNumberOfThreads) {
+  constexpr std::int64_t kNeurons = 70;
+  Matrices matrices(2, kNeurons, 90, ElementType::kBFloat16);
+  matrices.FillRandom(1);
+  Matrices turned(2, 90, kNeurons, ElementType::kBFloat16);
+  turned.FillRandom(2);
+  std::vector<std::int64_t> order(kNeurons);
+  std::iota(order.rbegin(), order.rend(), std::int64_t{0});
+  const NeuronPair rows = {matrices.views()[0], matrices.views()[1]};
+  const NeuronPair columns = {Transposed(turned.views()[0]),
+                              Transposed(turned.views()[1])};
+  ThreadPool one(1);
+  ThreadPool three(3);
+
+  EXPECT_EQ(CompareMatched(rows, order, one, RunContext())->cosines,
+            CompareMatched(rows, order, three, RunContext())->cosines);
+  EXPECT_EQ(CompareMatched(columns, order, one, RunContext())->cosines,
+            CompareMatched(columns, order, three, RunContext())->cosines);
 }
 
 TEST(CompareMatchedTest, GivesCosinesAndFlattenedOnesBeforeAndAfter) {
@@ -202,8 +259,9 @@ TEST(CompareMatchedTest, GivesCosinesAndFlattenedOnesBeforeAndAfter) {
   const std::vector<float> right = {1, 0, 4, 3};
   const std::vector<std::int64_t> swapped = {1, 0};
 
+  ThreadPool pool(2);
   const MatchedNeurons matched = *CompareMatched(
-      {View(left, 2, 2), View(right, 2, 2)}, swapped, RunContext());
+      {View(left, 2, 2), View(right, 2, 2)}, swapped, pool, RunContext());
 
   EXPECT_THAT(matched.cosines, ElementsAre(DoubleEq(0.96), DoubleEq(1)));
   // Both have squares 26; ⟨(3,4),(1,0)⟩ + ⟨(1,0),(4,3)⟩ = 7, swapped 24 + 1.
@@ -215,8 +273,9 @@ TEST(CompareMatchedTest, RefusesWhatIsNoPermutation) {
   const NeuronPair pair = {View(Rows(), 3, 3), View(Moved(), 3, 3)};
   const std::vector<std::vector<std::int64_t>> wrongs = {
       {0, 1}, {0, 1, 1}, {0, 1, 3}, {-1, 0, 1}};
+  ThreadPool pool(1);
   for (const std::vector<std::int64_t>& wrong : wrongs) {
-    EXPECT_EQ(CompareMatched(pair, wrong, RunContext()).status().code(),
+    EXPECT_EQ(CompareMatched(pair, wrong, pool, RunContext()).status().code(),
               absl::StatusCode::kInvalidArgument);
   }
 }

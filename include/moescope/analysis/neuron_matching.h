@@ -32,8 +32,8 @@ spec::AnalysisInfo NeuronMatchingInfo();
 /// Errors: FAILED_PRECONDITION field spec.participants (no shared experts in a
 /// layer, or of another width than a routed expert); INTERNAL (an input is
 /// missing, library failure); CANCELLED, DEADLINE_EXCEEDED.
-/// Threads: pairs run side by side on `pool`; the chunks do not depend on its
-/// size.
+/// Threads: pairs run side by side on `pool`, and what is within a pair where
+/// there are fewer of these than threads; the chunks do not depend on its size.
 absl::Status RunNeuronMatching(const spec::NeuronMatchingSpec& spec,
                                const ModelInputs& inputs,
                                const ResumePoint& resume, ThreadPool& pool,

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <vector>
 
@@ -9,18 +10,25 @@
 #include "absl/status/statusor.h"
 
 #include "moescope/base/run_context.h"
+#include "moescope/base/thread_pool.h"
 #include "moescope/numerics/matrix_view.h"
 
 namespace moescope::numerics {
+namespace internal {
+struct CoreMemory;
+struct CosineMemory;
+}  // namespace internal
 
 /// Similarities in fixed point are multiples of 1 / kSimilarityScale.
 inline constexpr double kSimilarityScale = 268435456.0;  // 2^28
 /// Largest magnitude that fits: a cosine has 1, a sum of three has 3.
 inline constexpr float kMaxSimilarity = 3.5F;
 
-/// A square matrix of similarities in fixed point, filled tile by tile and used
-/// again for the next one: memory touched for the first time is slow.
-/// Memory: 4 bytes per entry of the largest size so far.
+/// A square matrix of similarities in fixed point, filled tile by tile, with
+/// what FillCosines and SolveAssignment need beside it. Used again for the next
+/// one: memory touched for the first time is slow.
+/// Memory: 4 bytes per entry of the largest size so far, what FillCosines states
+/// and 400 bytes per row once solved.
 /// Threads: one at a time; tiles that do not overlap may be set together.
 class SimilarityMatrix {
  public:
@@ -38,17 +46,36 @@ class SimilarityMatrix {
   /// NaN, infinite or beyond kMaxSimilarity).
   absl::Status Set(std::int64_t row, std::int64_t col, const MatrixView& tile);
 
+  /// Becomes the image of [F, F] fp32 similarities; rows are shared out through
+  /// `pool`.
+  /// Errors: INVALID_ARGUMENT (not square, and those of Set); CANCELLED,
+  /// DEADLINE_EXCEEDED.
+  absl::Status Fill(const MatrixView& similarities, ThreadPool& pool,
+                    const RunContext& context);
+
   /// The entry times −kSimilarityScale: what an assignment pays for it.
   std::int32_t cost(std::int64_t row, std::int64_t col) const {
     return costs_[static_cast<std::size_t>(row * size_ + col)];
   }
   const std::int32_t* costs() const { return costs_.get(); }  // [size, size]
 
+  /// Made and kept from one matrix to the next by those who fill and solve it.
+  std::shared_ptr<internal::CosineMemory>& cosine_memory() {
+    return cosine_memory_;
+  }
+  std::shared_ptr<internal::CoreMemory>& core_memory() { return core_memory_; }
+
  private:
   std::int64_t size_ = 0;
   std::int64_t capacity_ = 0;
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
   // Not a vector: its zeros would touch all memory in one go.
-  std::unique_ptr<std::int32_t[]> costs_;
+  std::unique_ptr<std::int32_t[], Free> costs_;
+  // Not unique: that would ask for complete types here.
+  std::shared_ptr<internal::CosineMemory> cosine_memory_;
+  std::shared_ptr<internal::CoreMemory> core_memory_;
 };
 
 /// The best one-to-one matching of rows with columns, and its proof.
@@ -83,15 +110,19 @@ struct Assignment {
 /// summed in fp64 from the fixed-point entries, or, where fp32 similarities are
 /// given, from those.
 /// Cost: a few passes over F² entries and short searches; F³ for the worst
-/// matrices. Memory: beside the matrix about 700 F bytes; for fp32 similarities
-/// also 4 F² bytes for their fixed-point image.
+/// matrices. Memory: beside the matrix about 1100 F bytes, 400 F of which stay
+/// with it; fp32 similarities are first put into `memory`.
 /// Errors: INVALID_ARGUMENT (not square, not fp32, an entry that is NaN,
 /// infinite or beyond kMaxSimilarity); CANCELLED, DEADLINE_EXCEEDED, looked at
 /// every few milliseconds.
-/// Threads: runs on the calling thread.
-absl::StatusOr<Assignment> SolveAssignment(const SimilarityMatrix& similarities,
+/// Threads: passes over the matrix are shared out through `pool`, searches run
+/// on the calling thread; the same for any number of threads.
+absl::StatusOr<Assignment> SolveAssignment(SimilarityMatrix& similarities,
+                                           ThreadPool& pool,
                                            const RunContext& context);
 absl::StatusOr<Assignment> SolveAssignment(const MatrixView& similarities,
-                                           const RunContext& context);
+                                           ThreadPool& pool,
+                                           const RunContext& context,
+                                           SimilarityMatrix& memory);
 
 }  // namespace moescope::numerics
