@@ -11,59 +11,26 @@
 #include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/numerics/widen_rows.h"
+#include "server/numerics/gram_blocks_internal.h"
 #include "server/numerics/gram_kernels_internal.h"
 #include "server/numerics/instruction_set_internal.h"
 
 namespace moescope::numerics {
 namespace {
 
+using internal::BlocksReader;
+using internal::GramBuffers;
+using internal::GramSums;
+using internal::kBlockRows;
 using internal::kRunPadding;
+using internal::kSumRows;
 using internal::kTile;
 using internal::RoundUp;
 
-// Sizes below follow from the shape alone, never from the number of threads,
-// so that sums are always formed in the same order.
-
-// Elements of all participants that one task works on.
-constexpr std::int64_t kChunkElements = std::int64_t{1} << 21;
-// Elements of all participants that stay in the second-level cache (512 KiB of
-// bf16) while everything asked for is computed from them.
-constexpr std::int64_t kBlockElements = std::int64_t{1} << 18;
-// Rows whose columns are summed in fp32, at most; whole strips of the kernels.
-// Counted from the first row and never cut by a larger block, so that the sums do
-// not depend on the number of participants. Nearly equal experts differ by so
-// little that more roundings would show.
-constexpr std::int64_t kSumRows = 32;
-// Elements of all participants between two additions in fp64, within the
-// limits that keep rounding small and the reduction of sums cheap.
-constexpr std::int64_t kGramElements = std::int64_t{1} << 16;
-constexpr std::int64_t kMinGramRun = 256;
-constexpr std::int64_t kMaxGramRun = 4096;
 // Bytes of partial sums that are held before they are merged.
 constexpr std::int64_t kWaveBytes = std::int64_t{64} << 20;
 constexpr std::int64_t kMinWave = 8;
 constexpr std::int64_t kMaxWave = 32;
-
-constexpr std::int64_t kMaxChunkRows = 2048;
-
-// Partial sums of one chunk of rows. Grams are padded to whole tiles; the
-// standardised one is of the differences of participants 1, 2, … from the first.
-struct Sums {
-  std::vector<double> gram;               // [P, P]
-  std::vector<double> standardised_gram;  // [Q, Q], Q = N - 1 padded
-  std::vector<double> column_sums;        // [N, C]
-  std::vector<double> column_squares;     // [N, C]
-};
-
-struct Buffers {
-  // Runs of all participants, rows of a stride.
-  std::vector<float> widened;
-  std::vector<float> standardised;
-  std::vector<float> scratch;
-  // Sums over fewer than kSumRows rows, not yet in those of the chunk. [N, C]
-  std::vector<float> column_sums;
-  std::vector<float> column_squares;
-};
 
 void AddTo(std::vector<double>& total, const std::vector<double>& part) {
   for (std::size_t i = 0; i < part.size(); ++i) {
@@ -110,25 +77,6 @@ std::vector<MatrixView> Transposed(absl::Span<const MatrixView> views) {
   return others;
 }
 
-// Dense views of the same block of all participants.
-class BlocksReader {
- public:
-  explicit BlocksReader(absl::Span<const MatrixView> views)
-      : views_(views), readers_(views.size()), blocks_(views.size()) {}
-
-  const std::vector<MatrixView>& Read(const MatrixBlock& block) {
-    for (std::size_t n = 0; n < readers_.size(); ++n) {
-      blocks_[n] = readers_[n].Read(views_[n], block);
-    }
-    return blocks_;
-  }
-
- private:
-  const absl::Span<const MatrixView> views_;
-  std::vector<BlockReader> readers_;
-  std::vector<MatrixView> blocks_;
-};
-
 class GramRun {
  public:
   GramRun(absl::Span<const MatrixView> participants, const GramOptions& options)
@@ -139,11 +87,8 @@ class GramRun {
         differences_(RoundUp(n_ - 1, kTile)),
         rows_(participants[0].rows),
         cols_(participants[0].cols),
-        gram_run_(std::clamp(kGramElements / padded_ / kRunPadding *
-                                 kRunPadding,
-                             kMinGramRun, kMaxGramRun)),
-        stride_(gram_run_ + 3 * kRunPadding),
-        zeros_(static_cast<std::size_t>(stride_), 0.0F) {
+        sizes_(n_, cols_),
+        zeros_(static_cast<std::size_t>(sizes_.stride), 0.0F) {
     native_ = internal::UseNativeBFloat16() &&
               std::all_of(views_.begin(), views_.end(), [](const MatrixView& v) {
                 return v.type == ElementType::kBFloat16;
@@ -158,30 +103,14 @@ class GramRun {
     const bool columns_and_means = options_.column_norms || options_.mean_column;
     row_squares_ = rows_and_means && !columns_and_means;
     column_squares_ = columns_and_means && !rows_and_means;
-    const std::int64_t row_elements = std::max<std::int64_t>(1, n_ * cols_);
-    chunk_rows_ = RoundUp(std::clamp<std::int64_t>(
-                              kChunkElements / row_elements, 1, kMaxChunkRows),
-                          kSumRows);
-    // Fewer rows than are summed divide them, more are a multiple.
-    const std::int64_t fitting = kBlockElements / row_elements;
-    block_rows_ = 1;
-    while (block_rows_ < kSumRows && 2 * block_rows_ <= fitting) {
-      block_rows_ *= 2;
-    }
-    block_rows_ = std::max(block_rows_, fitting / kSumRows * kSumRows);
-    block_cols_ = cols_;
-    if (row_elements > kBlockElements) {
-      block_cols_ = std::max<std::int64_t>(
-          kMinGramRun, kBlockElements / n_ / kRunPadding * kRunPadding);
-    }
   }
 
   absl::StatusOr<GramResult> Compute(ThreadPool& pool,
                                      const RunContext& context) {
     Prepare();
-    const std::int64_t chunks = (rows_ + chunk_rows_ - 1) / chunk_rows_;
+    const std::int64_t chunks = (rows_ + sizes_.chunk_rows - 1) / sizes_.chunk_rows;
     const std::int64_t wave = WaveSize();
-    std::vector<Sums> partials(
+    std::vector<GramSums> partials(
         static_cast<std::size_t>(std::min(wave, chunks)));
     for (std::int64_t first = 0; first < chunks; first += wave) {
       const std::int64_t count = std::min(wave, chunks - first);
@@ -202,7 +131,7 @@ class GramRun {
   }
 
  private:
-  void Resize(Sums& sums) const {
+  void Resize(GramSums& sums) const {
     const auto square = [](bool wanted, std::int64_t side) {
       return wanted ? static_cast<std::size_t>(side * side) : 0;
     };
@@ -236,34 +165,47 @@ class GramRun {
                       kMinWave, kMaxWave);
   }
 
-  void RunChunk(std::int64_t chunk, Sums& partial) {
+  void RunChunk(std::int64_t chunk, GramSums& partial) {
     Resize(partial);
-    const std::int64_t begin = chunk * chunk_rows_;
-    const std::int64_t end = std::min(rows_, begin + chunk_rows_);
-    // Widened runs, one cache line apart beyond their length: equal distances
-    // of a power of two would fall into the same cache sets.
-    Buffers buffers;
-    buffers.widened.resize(static_cast<std::size_t>(n_ * stride_));
-    buffers.standardised = buffers.widened;
-    buffers.scratch.resize(static_cast<std::size_t>(n_ * 2 * kRunPadding));
+    const std::int64_t begin = chunk * sizes_.chunk_rows;
+    const std::int64_t end = std::min(rows_, begin + sizes_.chunk_rows);
+    GramBuffers buffers;
+    buffers.starts.assign(static_cast<std::size_t>(padded_), zeros_.data());
+    buffers.widened.Resize(n_ * sizes_.stride);
+    buffers.standardised.Resize(n_ * sizes_.stride);
+    buffers.scratch.Resize(n_ * 2 * kRunPadding);
+    if (sizes_.part < sizes_.gram_run) {
+      buffers.gram_lanes.Resize(internal::GramLanes(padded_));
+      buffers.standardised_lanes.Resize(internal::GramLanes(padded_));
+    }
     buffers.column_sums.resize(partial.column_sums.size());
     buffers.column_squares.resize(partial.column_squares.size());
     BlocksReader reader(views_);
-    for (std::int64_t row = begin; row < end; row += block_rows_) {
-      const std::int64_t rows = std::min(block_rows_, end - row);
-      for (std::int64_t col = 0; col < cols_; col += block_cols_) {
-        const std::int64_t cols = std::min(block_cols_, cols_ - col);
+    for (std::int64_t row = begin; row < end; row += kBlockRows) {
+      const std::int64_t rows = std::min(kBlockRows, end - row);
+      for (std::int64_t col = 0; col < cols_; col += sizes_.block_cols) {
+        const std::int64_t cols = std::min(sizes_.block_cols, cols_ - col);
         const std::vector<MatrixView>& blocks =
             reader.Read({row, rows, col, cols});
-        AddGrams(blocks, buffers, partial);
+        AddGrams(blocks, Ahead(blocks[0], col), buffers, partial);
         AddSides(blocks, row, col, buffers, partial);
       }
     }
   }
 
+  // Bytes from a row of a block to the same row of the next one in memory: beside
+  // it or, after the last columns, in the next strip.
+  std::int64_t Ahead(const MatrixView& block, std::int64_t col) const {
+    const std::int64_t elements =
+        col + block.cols < cols_
+            ? block.cols
+            : kBlockRows * block.row_stride - (cols_ - block.cols);
+    return elements * ElementSize(block.type);
+  }
+
   // The block as long runs: all of it where rows follow each other in memory.
-  void AddGrams(const std::vector<MatrixView>& blocks,
-                Buffers& buffers, Sums& partial) const {
+  void AddGrams(const std::vector<MatrixView>& blocks, std::int64_t ahead,
+                GramBuffers& buffers, GramSums& partial) const {
     if (!options_.gram && !options_.standardised_gram) {
       return;
     }
@@ -272,64 +214,92 @@ class GramRun {
                     [](const MatrixView& v) { return v.contiguous(); });
     const std::int64_t runs = whole ? 1 : blocks[0].rows;
     const std::int64_t length = whole ? blocks[0].size() : blocks[0].cols;
-    std::vector<const void*> starts(static_cast<std::size_t>(padded_),
-                                    zeros_.data());
+    std::int64_t in_lanes = 0;
     for (std::int64_t r = 0; r < runs; ++r) {
-      for (std::int64_t t = 0; t < length; t += gram_run_) {
-        for (std::size_t n = 0; n < blocks.size(); ++n) {
-          starts[n] = Address(blocks[n], r, t);
+      for (std::int64_t t = 0; t < length; t += sizes_.part) {
+        const std::int64_t count = std::min(sizes_.part, length - t);
+        if (in_lanes + count > sizes_.gram_run) {
+          MoveLanes(buffers, partial);
+          in_lanes = 0;
         }
-        AddRun(starts, std::min(gram_run_, length - t), buffers, partial);
+        in_lanes += count;
+        for (std::size_t n = 0; n < blocks.size(); ++n) {
+          buffers.starts[n] = Address(blocks[n], r, t);
+        }
+        AddRun(count, ahead, buffers, partial);
       }
     }
+    MoveLanes(buffers, partial);
   }
 
-  void AddRun(const std::vector<const void*>& starts, std::int64_t count,
-              Buffers& buffers, Sums& partial) const {
+  // Of the run that begins at buffers.starts.
+  void AddRun(std::int64_t count, std::int64_t ahead, GramBuffers& buffers,
+              GramSums& partial) const {
     if (options_.gram && native_) {
       internal::AddGramBlockNativeBFloat16(
-          starts, count, !options_.standardised_gram, partial.gram.data());
+          buffers.starts, count, options_.standardised_gram ? 0 : ahead,
+          buffers.gram_lanes.data(), partial.gram.data());
     }
     if ((options_.gram && !native_) || mixed_) {
-      std::vector<const float*> runs(static_cast<std::size_t>(n_));
+      buffers.runs.clear();
       for (std::int64_t n = 0; n < n_; ++n) {
-        float* const run = buffers.widened.data() + n * stride_;
+        float* const run = buffers.widened.data() + n * sizes_.stride;
         const auto i = static_cast<std::size_t>(n);
-        internal::WidenRun(starts[i], DenseType(views_[i].type), count, run);
-        runs[i] = run;
+        internal::WidenRun(buffers.starts[i], DenseType(views_[i].type), count,
+                           ahead, run);
+        buffers.runs.push_back(run);
       }
       if (options_.gram && !native_) {
-        internal::AddGramBlock(runs, RoundUp(count, kRunPadding), padded_,
+        internal::AddGramBlock(buffers.runs, RoundUp(count, kRunPadding),
+                               buffers.gram_lanes.data(), padded_,
                                partial.gram.data());
       }
     }
     if (options_.standardised_gram && n_ > 1) {
-      AddStandardised(starts, count, buffers, partial);
+      AddStandardised(count, ahead, buffers, partial);
     }
   }
 
-  void AddStandardised(const std::vector<const void*>& starts,
-                       std::int64_t count, Buffers& buffers,
-                       Sums& partial) const {
-    std::vector<const void*> sources(starts.begin(), starts.begin() + n_);
+  void MoveLanes(GramBuffers& buffers, GramSums& partial) const {
+    if (buffers.gram_lanes.data() == nullptr) {
+      return;
+    }
+    if (options_.gram && native_) {
+      internal::MoveGramLanesNativeBFloat16(padded_, buffers.gram_lanes.data(),
+                                            partial.gram.data());
+    } else if (options_.gram) {
+      internal::MoveGramLanes(n_, buffers.gram_lanes.data(), padded_,
+                              partial.gram.data());
+    }
+    if (options_.standardised_gram) {
+      internal::MoveGramLanes(n_ - 1, buffers.standardised_lanes.data(),
+                              differences_, partial.standardised_gram.data());
+    }
+  }
+
+  void AddStandardised(std::int64_t count, std::int64_t ahead,
+                       GramBuffers& buffers, GramSums& partial) const {
     for (std::int64_t n = 0; mixed_ && n < n_; ++n) {
-      sources[static_cast<std::size_t>(n)] =
-          buffers.widened.data() + n * stride_;
+      buffers.starts[static_cast<std::size_t>(n)] =
+          buffers.widened.data() + n * sizes_.stride;
     }
     float* const out = buffers.standardised.data();
-    internal::Standardise(sources, standardised_type_, count,
-                          buffers.scratch.data(), out, stride_);
-    std::vector<const float*> runs;
+    internal::Standardise(absl::MakeConstSpan(buffers.starts)
+                              .first(static_cast<std::size_t>(n_)),
+                          standardised_type_, count, ahead,
+                          buffers.scratch.data(), out, sizes_.stride);
+    buffers.runs.clear();
     for (std::int64_t n = 0; n + 1 < n_; ++n) {
-      runs.push_back(out + n * stride_);
+      buffers.runs.push_back(out + n * sizes_.stride);
     }
-    internal::AddGramBlock(runs, RoundUp(count, 2 * kRunPadding), differences_,
+    internal::AddGramBlock(buffers.runs, RoundUp(count, 2 * kRunPadding),
+                           buffers.standardised_lanes.data(), differences_,
                            partial.standardised_gram.data());
   }
 
   // Norms and means, by as many rows as are summed in fp32.
   void AddSides(const std::vector<MatrixView>& blocks, std::int64_t row,
-                std::int64_t col, Buffers& buffers, Sums& partial) {
+                std::int64_t col, GramBuffers& buffers, GramSums& partial) {
     const std::int64_t end = row + blocks[0].rows;
     const std::int64_t cols = blocks[0].cols;
     for (std::int64_t first = row; first < end; first += kSumRows) {
@@ -364,7 +334,7 @@ class GramRun {
   // false when more is wanted. What alone is wanted is computed in this way,
   // too, so that it has the same bits.
   bool AddBothSides(const std::vector<MatrixView>& blocks, std::int64_t row,
-                    std::int64_t col, Buffers& buffers) {
+                    std::int64_t col, GramBuffers& buffers) {
     if (!row_squares_ && !column_squares_) {
       return false;
     }
@@ -413,7 +383,7 @@ class GramRun {
   }
 
   void AddColumns(const std::vector<MatrixView>& blocks, std::int64_t col,
-                  Buffers& buffers) const {
+                  GramBuffers& buffers) const {
     if (!options_.column_norms && !options_.mean_row) {
       return;
     }
@@ -426,7 +396,7 @@ class GramRun {
     }
   }
 
-  void Merge(const Sums& partial) {
+  void Merge(const GramSums& partial) {
     AddTo(total_.gram, partial.gram);
     AddTo(total_.standardised_gram, partial.standardised_gram);
     AddTo(total_.column_sums, partial.column_sums);
@@ -546,18 +516,14 @@ class GramRun {
   const std::int64_t differences_;
   const std::int64_t rows_;
   const std::int64_t cols_;
-  const std::int64_t gram_run_;
-  const std::int64_t stride_;
+  const internal::GramSizes sizes_;
   const std::vector<float> zeros_;
-  std::int64_t chunk_rows_ = 0;
-  std::int64_t block_rows_ = 0;
-  std::int64_t block_cols_ = 0;
   bool native_ = false;
   bool mixed_ = false;
   bool row_squares_ = false;     // with sums of columns
   bool column_squares_ = false;  // with sums of rows
   ElementType standardised_type_ = ElementType::kFloat32;
-  Sums total_;
+  GramSums total_;
   GramResult result_;
 };
 

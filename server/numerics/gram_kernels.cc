@@ -32,12 +32,14 @@ HWY_INLINE double Sum(FloatVector v) {
 }
 
 template <typename T>
-void WidenRunOf(const Byte* data, std::int64_t count, float* out) {
+void WidenRunOf(const Byte* data, std::int64_t count, std::int64_t ahead,
+                float* out) {
   const Floats d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto size = static_cast<std::int64_t>(sizeof(T));
   std::int64_t t = 0;
   for (; t + lanes <= count; t += lanes) {
+    __builtin_prefetch(data + t * size + ahead, 0, 2);
     hn::StoreU(LoadWide<T>(data + t * size), d, out + t);
   }
   if (t < count) {
@@ -80,80 +82,129 @@ HWY_INLINE void AddSums(const FloatVector (&sums)[kTileCols], double* out) {
 // A tile whose first column is kOffset after its first row, of which kCols
 // columns are there; what lies below the diagonal is left out, and so are rows
 // that would lie there in all columns.
-template <int kOffset, int kCols>
+//
+// kHeld: the sums begin in `lanes`, kTile · kTileCols vectors, and stay there.
+template <bool kHeld, int kOffset, int kCols>
 HWY_INLINE void AddGramTile(const float* const* left,
                             const float* const* right, std::int64_t count,
-                            std::int64_t size, double* gram) {
+                            float* lanes, std::int64_t size, double* gram) {
   constexpr std::int64_t kRows = std::min<std::int64_t>(kTile, kOffset + kCols);
   const Floats d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto step = static_cast<std::int64_t>(hn::Lanes(d));
   FloatVector sums[kRows][kCols];
-  for (auto& row : sums) {
-    for (FloatVector& sum : row) {
-      sum = hn::Zero(d);
+  for (std::int64_t p = 0; p < kRows; ++p) {
+    for (std::int64_t q = 0; q < kCols; ++q) {
+      sums[p][q] = kHeld ? hn::LoadU(d, lanes + (p * kTileCols + q) * step)
+                         : hn::Zero(d);
     }
   }
-  for (std::int64_t t = 0; t < count; t += lanes) {
+  for (std::int64_t t = 0; t < count; t += step) {
     FloatVector x[kRows];
+    FloatVector y[kCols];
     for (std::int64_t p = 0; p < kRows; ++p) {
       x[p] = hn::LoadU(d, left[p] + t);
     }
     for (std::int64_t q = 0; q < kCols; ++q) {
-      const FloatVector y = hn::LoadU(d, right[q] + t);
+      y[q] = kOffset == 0 ? x[q] : hn::LoadU(d, right[q] + t);
+    }
+    for (std::int64_t q = 0; q < kCols; ++q) {
       for (std::int64_t p = 0; p < kRows; ++p) {
         if (p <= q + kOffset) {
-          sums[p][q] = hn::MulAdd(x[p], y, sums[p][q]);
+          sums[p][q] = hn::MulAdd(x[p], y[q], sums[p][q]);
         }
       }
     }
   }
   for (std::int64_t p = 0; p < kRows; ++p) {
-    FloatVector row[kTileCols];
-    for (std::int64_t q = 0; q < kTileCols; ++q) {
-      row[q] = q < kCols ? sums[p][q] : hn::Zero(d);
+    if constexpr (kHeld) {
+      for (std::int64_t q = 0; q < kCols; ++q) {
+        hn::StoreU(sums[p][q], d, lanes + (p * kTileCols + q) * step);
+      }
+    } else {
+      FloatVector row[kTileCols];
+      for (std::int64_t q = 0; q < kTileCols; ++q) {
+        row[q] = q < kCols ? sums[p][q] : hn::Zero(d);
+      }
+      AddSums(row, gram + p * size);
     }
-    AddSums(row, gram + p * size);
   }
 }
 
-template <int kCols>
+template <bool kHeld, int kCols>
 HWY_INLINE void AddGramTileAt(const float* const* left,
                               const float* const* right, std::int64_t offset,
-                              std::int64_t count, std::int64_t size,
-                              double* gram) {
+                              std::int64_t count, float* lanes,
+                              std::int64_t size, double* gram) {
   if (offset == 0) {
-    AddGramTile<0, kCols>(left, right, count, size, gram);
+    AddGramTile<kHeld, 0, kCols>(left, right, count, lanes, size, gram);
   } else if (offset < kTile) {
-    AddGramTile<kTileCols, kCols>(left, right, count, size, gram);
+    AddGramTile<kHeld, kTileCols, kCols>(left, right, count, lanes, size, gram);
   } else {
-    AddGramTile<kTile, kCols>(left, right, count, size, gram);
+    AddGramTile<kHeld, kTile, kCols>(left, right, count, lanes, size, gram);
   }
+}
+
+// Calls `visit(i, j, lanes of the tile or nullptr)` for each tile of `number`
+// rows and columns that is not below the diagonal.
+template <typename Visit>
+HWY_INLINE void ForEachTile(std::int64_t number, float* lanes, Visit visit) {
+  const auto step = static_cast<std::int64_t>(hn::Lanes(Floats()));
+  for (std::int64_t i = 0; i < number; i += kTile) {
+    for (std::int64_t j = i; j < number; j += kTileCols) {
+      visit(i, j, lanes);
+      lanes = lanes == nullptr ? nullptr : lanes + kTile * kTileCols * step;
+    }
+  }
+}
+
+template <bool kHeld>
+void AddGramTiles(const float* const* runs, std::int64_t number,
+                  std::int64_t count, float* lanes, std::int64_t size,
+                  double* gram) {
+  ForEachTile(number, lanes, [=](std::int64_t i, std::int64_t j, float* own) {
+    const float* const* const left = runs + i;
+    const float* const* const right = runs + j;
+    double* const at = gram + i * size + j;
+    switch (std::min(kTileCols, number - j)) {
+      case 1:
+        AddGramTileAt<kHeld, 1>(left, right, j - i, count, own, size, at);
+        break;
+      case 2:
+        AddGramTileAt<kHeld, 2>(left, right, j - i, count, own, size, at);
+        break;
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+      case 3:
+        AddGramTileAt<kHeld, 3>(left, right, j - i, count, own, size, at);
+        break;
+      default:
+        AddGramTileAt<kHeld, 4>(left, right, j - i, count, own, size, at);
+#endif
+    }
+  });
 }
 
 void AddGramBlock(const float* const* runs, std::int64_t number,
-                  std::int64_t count, std::int64_t size, double* gram) {
-  for (std::int64_t i = 0; i < number; i += kTile) {
-    for (std::int64_t j = i; j < number; j += kTileCols) {
-      const float* const* const left = runs + i;
-      const float* const* const right = runs + j;
-      double* const at = gram + i * size + j;
-      switch (std::min(kTileCols, number - j)) {
-        case 1:
-          AddGramTileAt<1>(left, right, j - i, count, size, at);
-          break;
-        case 2:
-          AddGramTileAt<2>(left, right, j - i, count, size, at);
-          break;
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-        case 3:
-          AddGramTileAt<3>(left, right, j - i, count, size, at);
-          break;
-        default:
-          AddGramTileAt<4>(left, right, j - i, count, size, at);
-#endif
+                  std::int64_t count, float* lanes, std::int64_t size,
+                  double* gram) {
+  const auto add = lanes == nullptr ? AddGramTiles<false> : AddGramTiles<true>;
+  add(runs, number, count, lanes, size, gram);
+}
+
+void MoveGramLanes(std::int64_t number, float* lanes, std::int64_t size,
+                   double* gram) {
+  const Floats d;
+  const auto step = static_cast<std::int64_t>(hn::Lanes(d));
+  ForEachTile(number, lanes, [=](std::int64_t i, std::int64_t j, float* own) {
+    for (std::int64_t p = 0; p < kTile; ++p) {
+      FloatVector row[kTileCols];
+      for (std::int64_t q = 0; q < kTileCols; ++q) {
+        float* const at = own + (p * kTileCols + q) * step;
+        row[q] = hn::LoadU(d, at);
+        hn::StoreU(hn::Zero(d), d, at);
       }
+      AddSums(row, gram + (i + p) * size + j);
     }
-  }
+  });
 }
 
 // One vector of coordinates.
@@ -255,20 +306,24 @@ HWY_INLINE Deviation InverseDeviation(FloatVector sum, FloatVector squares,
 // kHeld: the number of participants where their differences fit the registers,
 // else 0; `participants` is used then.
 template <typename T, int kHeld>
-HWY_INLINE void StandardisePair(const Byte* const* sources, std::int64_t offset,
+HWY_INLINE void StandardisePair(const void* const* sources, std::int64_t offset,
                                 std::int64_t participants, std::int64_t ahead,
                                 float* scratch, float* out,
                                 std::int64_t stride) {
   const Floats d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  const FloatPair base = LoadPair<T>(sources[0] + offset);
+  const auto at = [=](std::int64_t n) {
+    return static_cast<const Byte*>(sources[n]) + offset;
+  };
+  // Into the second-level cache: the first one is full of this run.
+  __builtin_prefetch(at(0) + ahead, 0, 2);
+  const FloatPair base = LoadPair<T>(at(0));
   FloatPair held[std::max(kHeld, 1)];
   FloatVector sum[2] = {hn::Zero(d), hn::Zero(d)};
   FloatVector squares[2] = {hn::Zero(d), hn::Zero(d)};
   for (std::int64_t n = 1; n < participants; ++n) {
-    const FloatPair x = LoadPair<T>(sources[n] + offset);
-    // Into the second-level cache: the first one is full of this run.
-    __builtin_prefetch(sources[n] + offset + ahead, 0, 2);
+    const FloatPair x = LoadPair<T>(at(n));
+    __builtin_prefetch(at(n) + ahead, 0, 2);
     const FloatVector first = hn::Sub(x.first, base.first);
     const FloatVector second = hn::Sub(x.second, base.second);
     if constexpr (kHeld > 0) {
@@ -287,7 +342,7 @@ HWY_INLINE void StandardisePair(const Byte* const* sources, std::int64_t offset,
       if constexpr (kHeld > 0) {
         x = held[n];
       } else {
-        x = LoadPair<T>(sources[n] + offset);
+        x = LoadPair<T>(at(n));
         x = {hn::Sub(x.first, base.first), hn::Sub(x.second, base.second)};
       }
       float* const row = out + (n - 1) * stride;
@@ -297,7 +352,7 @@ HWY_INLINE void StandardisePair(const Byte* const* sources, std::int64_t offset,
     return;
   }
   for (std::int64_t n = 0; n < participants; ++n) {
-    const FloatPair x = LoadPair<T>(sources[n] + offset);
+    const FloatPair x = LoadPair<T>(at(n));
     hn::StoreU(x.first, d, scratch + 2 * n * lanes);
     hn::StoreU(x.second, d, scratch + (2 * n + 1) * lanes);
   }
@@ -313,29 +368,29 @@ HWY_INLINE void StandardisePair(const Byte* const* sources, std::int64_t offset,
 }
 
 template <typename T, int kHeld>
-void StandardiseRun(const Byte* const* sources, std::int64_t number,
-                    std::int64_t count, float* scratch, float* out,
-                    std::int64_t stride) {
+void StandardiseRun(const void* const* sources, std::int64_t number,
+                    std::int64_t count, std::int64_t ahead, float* scratch,
+                    float* out, std::int64_t stride) {
   const std::int64_t participants = kHeld > 0 ? kHeld : number;
   const auto step = 2 * static_cast<std::int64_t>(hn::Lanes(Floats()));
   const auto size = static_cast<std::int64_t>(sizeof(T));
   std::int64_t t = 0;
   for (; t + step <= count; t += step) {
-    StandardisePair<T, kHeld>(sources, t * size, participants, count * size, scratch,
-                       out + t, stride);
+    StandardisePair<T, kHeld>(sources, t * size, participants, ahead, scratch,
+                              out + t, stride);
   }
   if (t < count) {
     // Padded with zeros, which agree.
     std::vector<Byte> tails(static_cast<std::size_t>(participants * step * size));
-    std::vector<const Byte*> starts;
+    std::vector<const void*> starts;
     for (std::int64_t n = 0; n < participants; ++n) {
       Byte* const tail = tails.data() + n * step * size;
-      std::memcpy(tail, sources[n] + t * size,
+      std::memcpy(tail, static_cast<const Byte*>(sources[n]) + t * size,
                   static_cast<std::size_t>((count - t) * size));
       starts.push_back(tail);
     }
-    StandardisePair<T, kHeld>(starts.data(), 0, participants, 0, scratch, out + t,
-                       stride);
+    StandardisePair<T, kHeld>(starts.data(), 0, participants, 0, scratch,
+                              out + t, stride);
     t += step;
   }
   for (std::int64_t n = 0; n + 1 < participants; ++n) {
@@ -346,46 +401,50 @@ void StandardiseRun(const Byte* const* sources, std::int64_t number,
 }
 
 template <typename T>
-void StandardiseOf(const Byte* const* sources, std::int64_t participants,
-                   std::int64_t count, float* scratch, float* out,
-                   std::int64_t stride) {
+void StandardiseOf(const void* const* sources, std::int64_t participants,
+                   std::int64_t count, std::int64_t ahead, float* scratch,
+                   float* out, std::int64_t stride) {
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
   // Eight experts, alone or beside a dense or a shared one.
   if (participants == 8) {
-    return StandardiseRun<T, 8>(sources, 8, count, scratch, out, stride);
+    return StandardiseRun<T, 8>(sources, 8, count, ahead, scratch, out,
+                                stride);
   }
   if (participants == 9) {
-    return StandardiseRun<T, 9>(sources, 9, count, scratch, out, stride);
+    return StandardiseRun<T, 9>(sources, 9, count, ahead, scratch, out,
+                                stride);
   }
 #endif
-  StandardiseRun<T, 0>(sources, participants, count, scratch, out, stride);
+  StandardiseRun<T, 0>(sources, participants, count, ahead, scratch, out,
+                       stride);
 }
 
-void Standardise(const Byte* const* sources, ElementType type,
-                 std::int64_t participants, std::int64_t count, float* scratch,
-                 float* out, std::int64_t stride) {
+void Standardise(const void* const* sources, ElementType type,
+                 std::int64_t participants, std::int64_t count,
+                 std::int64_t ahead, float* scratch, float* out,
+                 std::int64_t stride) {
   switch (type) {
     case ElementType::kBFloat16:
       return StandardiseOf<hwy::bfloat16_t>(sources, participants, count,
-                                            scratch, out, stride);
+                                            ahead, scratch, out, stride);
     case ElementType::kFloat16:
       return StandardiseOf<hwy::float16_t>(sources, participants, count,
-                                           scratch, out, stride);
+                                           ahead, scratch, out, stride);
     default:
-      return StandardiseOf<float>(sources, participants, count, scratch, out,
-                                  stride);
+      return StandardiseOf<float>(sources, participants, count, ahead, scratch,
+                                  out, stride);
   }
 }
 
 void WidenRun(const Byte* data, ElementType type, std::int64_t count,
-              float* out) {
+              std::int64_t ahead, float* out) {
   switch (type) {
     case ElementType::kBFloat16:
-      return WidenRunOf<hwy::bfloat16_t>(data, count, out);
+      return WidenRunOf<hwy::bfloat16_t>(data, count, ahead, out);
     case ElementType::kFloat16:
-      return WidenRunOf<hwy::float16_t>(data, count, out);
+      return WidenRunOf<hwy::float16_t>(data, count, ahead, out);
     case ElementType::kFloat32:
-      return WidenRunOf<float>(data, count, out);
+      return WidenRunOf<float>(data, count, ahead, out);
     default:
       return;  // Quantised matrices come here widened.
   }
@@ -399,32 +458,35 @@ namespace moescope::numerics {
 namespace {
 HWY_EXPORT(WidenRun);
 HWY_EXPORT(AddGramBlock);
+HWY_EXPORT(MoveGramLanes);
 HWY_EXPORT(Standardise);
 }  // namespace
 
 namespace internal {
 
 void WidenRun(const void* data, ElementType type, std::int64_t count,
-              float* out) {
+              std::int64_t ahead, float* out) {
   HWY_DYNAMIC_DISPATCH(WidenRun)
-  (static_cast<const std::uint8_t*>(data), type, count, out);
+  (static_cast<const std::uint8_t*>(data), type, count, ahead, out);
 }
 
 void AddGramBlock(absl::Span<const float* const> runs, std::int64_t count,
-                  std::int64_t size, double* gram) {
+                  float* lanes, std::int64_t size, double* gram) {
   HWY_DYNAMIC_DISPATCH(AddGramBlock)
-  (runs.data(), static_cast<std::int64_t>(runs.size()), count, size, gram);
+  (runs.data(), static_cast<std::int64_t>(runs.size()), count, lanes, size,
+   gram);
+}
+
+void MoveGramLanes(std::int64_t number, float* lanes, std::int64_t size,
+                   double* gram) {
+  HWY_DYNAMIC_DISPATCH(MoveGramLanes)(number, lanes, size, gram);
 }
 
 void Standardise(absl::Span<const void* const> sources, ElementType type,
-                 std::int64_t count, float* scratch, float* out,
-                 std::int64_t stride) {
-  std::vector<const std::uint8_t*> bytes;
-  for (const void* source : sources) {
-    bytes.push_back(static_cast<const std::uint8_t*>(source));
-  }
+                 std::int64_t count, std::int64_t ahead, float* scratch,
+                 float* out, std::int64_t stride) {
   HWY_DYNAMIC_DISPATCH(Standardise)
-  (bytes.data(), type, static_cast<std::int64_t>(sources.size()), count,
+  (sources.data(), type, static_cast<std::int64_t>(sources.size()), count, ahead,
    scratch, out, stride);
 }
 

@@ -27,22 +27,38 @@ absl::StatusOr<GramResult> ComputePlainGram(
     absl::Span<const MatrixView> participants, const GramOptions& options,
     ThreadPool& pool, const RunContext& context);
 
-/// Widens `count` elements at `data` to fp32 and pads with zeros.
+/// Widens `count` elements at `data` to fp32 and pads with zeros. What lies
+/// `ahead` bytes after them is fetched into the cache meanwhile.
 void WidenRun(const void* data, ElementType type, std::int64_t count,
-              float* out);
+              std::int64_t ahead, float* out);
+
+/// Floats that the lanes of the sums of `number` participants take, on any
+/// target.
+constexpr std::int64_t GramLanes(std::int64_t number) {
+  return RoundUp(number, kTile) * RoundUp(number, kTile) * kRunPadding;
+}
 
 /// Adds the products of all pairs i ≤ j of `runs`, each `count` floats (a
 /// multiple of kRunPadding), to the upper triangle of `gram` [size, size], where
-/// `size` is the number of runs rounded up to a multiple of kTile.
+/// `size` is the number of runs rounded up to a multiple of kTile. With `lanes`,
+/// GramLanes(number of runs) floats, they are added there instead, in whole
+/// vectors: for runs that are continued in further calls.
 void AddGramBlock(absl::Span<const float* const> runs, std::int64_t count,
-                  std::int64_t size, double* gram);
+                  float* lanes, std::int64_t size, double* gram);
 
-/// The same for bf16 read in place, any `count`, by the processor's own
+/// Adds the lanes of `number` runs to `gram` and clears them.
+void MoveGramLanes(std::int64_t number, float* lanes, std::int64_t size,
+                   double* gram);
+
+/// The same two for bf16 read in place, any `count`, by the processor's own
 /// product; only where UseNativeBFloat16(). Here the number of runs is a
-/// multiple of kTile. `ahead`: what follows each run in
-/// memory is fetched into the cache meanwhile.
+/// multiple of kTile. `ahead`: that many bytes after each run are fetched into
+/// the cache meanwhile, 0 for none.
 void AddGramBlockNativeBFloat16(absl::Span<const void* const> runs,
-                                std::int64_t count, bool ahead, double* gram);
+                                std::int64_t count, std::int64_t ahead,
+                                float* lanes, double* gram);
+void MoveGramLanesNativeBFloat16(std::int64_t number, float* lanes,
+                                 double* gram);
 
 /// Standardises `count` coordinates of `sources`, at least two participants of
 /// one plain type: row i - 1 of `out`, rows `stride` apart, becomes (x_i - x_0)
@@ -52,8 +68,8 @@ void AddGramBlockNativeBFloat16(absl::Span<const void* const> runs,
 /// in memory is fetched into the cache meanwhile. `scratch` holds
 /// 2 kRunPadding floats per participant.
 void Standardise(absl::Span<const void* const> sources, ElementType type,
-                 std::int64_t count, float* scratch, float* out,
-                 std::int64_t stride);
+                 std::int64_t count, std::int64_t ahead, float* scratch,
+                 float* out, std::int64_t stride);
 
 struct SumAndSquares {
   double sum = 0;

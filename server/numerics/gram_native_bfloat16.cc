@@ -35,7 +35,7 @@ MOESCOPE_BF16_TARGET inline __m512 HighPairs(__m512 a, __m512 b) {
 
 // Adds the sums of the lanes of four vectors to out[0 … 4), by transposing:
 // all four at once, per 128 bits first.
-MOESCOPE_BF16_TARGET inline void AddSums(const __m512 (&sums)[kTile],
+MOESCOPE_BF16_TARGET inline void AddSums(const __m512* sums,
                                          double* out) {
   const __m512 ab = LowPairs(sums[0], sums[1]) + HighPairs(sums[0], sums[1]);
   const __m512 cd = LowPairs(sums[2], sums[3]) + HighPairs(sums[2], sums[3]);
@@ -52,15 +52,21 @@ MOESCOPE_BF16_TARGET inline void AddSums(const __m512 (&sums)[kTile],
   }
 }
 
-// On the diagonal, what lies below it is left out.
-template <bool kDiagonal>
+// Vectors of the sums of a tile.
+constexpr std::int64_t kTileLanes = kTile * kTile * 16;
+
+// On the diagonal, what lies below it is left out. kHeld: the sums begin in
+// `lanes` and stay there.
+template <bool kDiagonal, bool kHeld>
 MOESCOPE_BF16_TARGET void AddTile(const void* const* left,
                                   const void* const* right, std::int64_t count,
-                                  bool ahead, std::int64_t size, double* gram) {
+                                  std::int64_t ahead, float* lanes,
+                                  std::int64_t size, double* gram) {
   __m512 sums[kTile][kTile];
-  for (auto& row : sums) {
-    for (__m512& sum : row) {
-      sum = _mm512_setzero_ps();
+  for (std::int64_t p = 0; p < kTile; ++p) {
+    for (std::int64_t q = 0; q < kTile; ++q) {
+      sums[p][q] = kHeld ? _mm512_loadu_ps(lanes + (p * kTile + q) * 16)
+                         : _mm512_setzero_ps();
     }
   }
   Run x[kTile];
@@ -74,17 +80,20 @@ MOESCOPE_BF16_TARGET void AddTile(const void* const* left,
     __m512bh a[kTile];
     for (std::int64_t p = 0; p < kTile; ++p) {
       a[p] = LoadFull(x[p] + t);
-      if (kDiagonal && ahead) {
-        // The next run follows in memory; on the diagonal every run is met once.
-        _mm_prefetch(reinterpret_cast<const char*>(x[p] + count + t),
+      if (kDiagonal && ahead > 0) {
+        // On the diagonal every run is met once.
+        _mm_prefetch(reinterpret_cast<const char*>(x[p] + t) + ahead,
                      _MM_HINT_T1);
       }
     }
+    __m512bh b[kTile];
     for (std::int64_t q = 0; q < kTile; ++q) {
-      const __m512bh b = LoadFull(y[q] + t);
+      b[q] = kDiagonal ? a[q] : LoadFull(y[q] + t);
+    }
+    for (std::int64_t q = 0; q < kTile; ++q) {
       for (std::int64_t p = 0; p < kTile; ++p) {
         if (!kDiagonal || p <= q) {
-          sums[p][q] = _mm512_dpbf16_ps(sums[p][q], a[p], b);
+          sums[p][q] = _mm512_dpbf16_ps(sums[p][q], a[p], b[q]);
         }
       }
     }
@@ -99,7 +108,26 @@ MOESCOPE_BF16_TARGET void AddTile(const void* const* left,
     }
   }
   for (std::int64_t p = 0; p < kTile; ++p) {
-    AddSums(sums[p], gram + p * size);
+    if constexpr (kHeld) {
+      for (std::int64_t q = 0; q < kTile; ++q) {
+        _mm512_storeu_ps(lanes + (p * kTile + q) * 16, sums[p][q]);
+      }
+    } else {
+      AddSums(sums[p], gram + p * size);
+    }
+  }
+}
+
+MOESCOPE_BF16_TARGET void MoveTileLanes(float* lanes, std::int64_t size,
+                                        double* gram) {
+  for (std::int64_t p = 0; p < kTile; ++p) {
+    __m512 row[kTile];
+    for (std::int64_t q = 0; q < kTile; ++q) {
+      float* const at = lanes + (p * kTile + q) * 16;
+      row[q] = _mm512_loadu_ps(at);
+      _mm512_storeu_ps(at, _mm512_setzero_ps());
+    }
+    AddSums(row, gram + p * size);
   }
 }
 
@@ -200,8 +228,14 @@ MOESCOPE_BF16_TARGET void AddStrip(Run data, std::int64_t row_stride,
           data + c, row_stride, static_cast<__mmask32>((1U << (end - c)) - 1U),
           columns + c, sums);
     }
-    for (int r = 0; r < kRows; ++r) {
-      rows[r] += Sum(sums[r]);
+    if constexpr (kRows % kTile == 0) {
+      for (int r = 0; r < kRows; r += kTile) {
+        AddSums(sums + r, rows + r);
+      }
+    } else {
+      for (int r = 0; r < kRows; ++r) {
+        rows[r] += Sum(sums[r]);
+      }
     }
   }
 }
@@ -235,16 +269,28 @@ void AddRowSumsAndColumnSquaresNativeBFloat16(const MatrixView& block,
 }
 
 void AddGramBlockNativeBFloat16(absl::Span<const void* const> runs,
-                                std::int64_t count, bool ahead, double* gram) {
+                                std::int64_t count, std::int64_t ahead,
+                                float* lanes, double* gram) {
+  const bool held = lanes != nullptr;
+  const auto on_diagonal = held ? AddTile<true, true> : AddTile<true, false>;
+  const auto beside = held ? AddTile<false, true> : AddTile<false, false>;
   const auto size = static_cast<std::int64_t>(runs.size());
   for (std::int64_t i = 0; i < size; i += kTile) {
     for (std::int64_t j = i; j < size; j += kTile) {
-      double* const at = gram + i * size + j;
-      if (i == j) {
-        AddTile<true>(runs.data() + i, runs.data() + j, count, ahead, size, at);
-      } else {
-        AddTile<false>(runs.data() + i, runs.data() + j, count, ahead, size, at);
-      }
+      const auto add = i == j ? on_diagonal : beside;
+      add(runs.data() + i, runs.data() + j, count, ahead, lanes, size,
+          gram + i * size + j);
+      lanes = held ? lanes + kTileLanes : nullptr;
+    }
+  }
+}
+
+void MoveGramLanesNativeBFloat16(std::int64_t number, float* lanes,
+                                 double* gram) {
+  for (std::int64_t i = 0; i < number; i += kTile) {
+    for (std::int64_t j = i; j < number; j += kTile) {
+      MoveTileLanes(lanes, number, gram + i * number + j);
+      lanes += kTileLanes;
     }
   }
 }
@@ -257,7 +303,8 @@ namespace moescope::numerics::internal {
 
 // UseNativeBFloat16 is false here; nobody calls these.
 void AddGramBlockNativeBFloat16(absl::Span<const void* const>, std::int64_t,
-                                bool, double*) {}
+                                std::int64_t, float*, double*) {}
+void MoveGramLanesNativeBFloat16(std::int64_t, float*, double*) {}
 void AddRowSquaresAndColumnSumsNativeBFloat16(const MatrixView&, float*,
                                               double*) {}
 void AddRowSumsAndColumnSquaresNativeBFloat16(const MatrixView&, float*,

@@ -134,12 +134,12 @@ void WidenExactly(const void* data, ElementType type, std::int64_t count,
                   float* out) {
   const std::int64_t whole = count / internal::kRunPadding * internal::kRunPadding;
   if (whole > 0) {
-    internal::WidenRun(data, type, whole, out);
+    internal::WidenRun(data, type, whole, 0, out);
   }
   if (whole < count) {
     float tail[internal::kRunPadding];
     internal::WidenRun(Bytes(data) + whole * ElementSize(type), type,
-                       count - whole, tail);
+                       count - whole, 0, tail);
     std::copy_n(tail, count - whole, out + whole);
   }
 }

@@ -234,6 +234,39 @@ TEST_P(GramTest, AgreesWithFp64OverManyChunksAndColumnBlocks) {
                       matrices.values());
 }
 
+void ExpectNearReferenceFor(std::int64_t participants, std::int64_t rows,
+                            std::int64_t cols, ElementType type) {
+  Matrices matrices(participants, rows, cols, type);
+  matrices.FillRandom(static_cast<unsigned>(participants));
+  SCOPED_TRACE(participants);
+
+  ExpectNearReference(Compute(matrices.views(), Everything()),
+                      matrices.values());
+}
+
+// Up to 16 participants take the runs of several rows in parts that fit the
+// first-level cache; eight and nine are standardised in registers; more take one
+// run after another. Rows of 2079 are longer than a block.
+TEST_P(GramTest, AgreesWithFp64ForAnyNumberOfParticipants) {
+  const ElementType type = ElementType::kBFloat16;
+  ExpectNearReferenceFor(2, 11, 6001, type);
+  ExpectNearReferenceFor(3, 19, 2079, type);
+  ExpectNearReferenceFor(7, 19, 2079, type);
+  ExpectNearReferenceFor(8, 19, 2079, type);
+  ExpectNearReferenceFor(9, 19, 2079, type);
+  ExpectNearReferenceFor(16, 9, 2079, type);
+  ExpectNearReferenceFor(17, 9, 2079, type);
+  ExpectNearReferenceFor(64, 3, 1057, type);
+  ExpectNearReferenceFor(160, 2, 533, type);
+}
+
+TEST_P(GramTest, AgreesWithFp64ForEightParticipantsOfOtherTypes) {
+  ExpectNearReferenceFor(8, 9, 2079, ElementType::kFloat16);
+  ExpectNearReferenceFor(8, 9, 2079, ElementType::kFloat32);
+  ExpectNearReferenceFor(9, 40, 95, ElementType::kFloat16);
+  ExpectNearReferenceFor(9, 40, 95, ElementType::kFloat32);
+}
+
 // Positive numbers of fifteen binades, which all types have: their sums need more
 // bits than fp32 has.
 void FillPositive(unsigned seed, std::int64_t count, std::int64_t rows,
@@ -333,6 +366,19 @@ TEST_P(GramTest, DoesNotDependOnThreads) {
   EXPECT_EQ(one.column_norms, many.column_norms);
   EXPECT_EQ(one.mean_row, many.mean_row);
   EXPECT_EQ(one.mean_column, many.mean_column);
+}
+
+TEST_P(GramTest, DoesNotDependOnThreadsWhereRunsAreTakenInParts) {
+  Matrices matrices(8, 300, 2079, ElementType::kBFloat16);
+  matrices.FillRandom(8);
+
+  const GramResult one = Compute(matrices.views(), Everything(), 1);
+  const GramResult many = Compute(matrices.views(), Everything(), 5);
+
+  EXPECT_EQ(one.gram, many.gram);
+  EXPECT_EQ(one.standardised_gram, many.standardised_gram);
+  EXPECT_EQ(one.row_norms, many.row_norms);
+  EXPECT_EQ(one.mean_row, many.mean_row);
 }
 
 TEST_P(GramTest, MixesElementTypes) {
@@ -441,7 +487,7 @@ TEST_P(GramTest, WidensEveryHalfPrecisionNumber) {
     expected[i] = FromFloat16(all[i]);
   }
 
-  internal::WidenRun(all.data(), ElementType::kFloat16, 65536, wide.data());
+  internal::WidenRun(all.data(), ElementType::kFloat16, 65536, 0, wide.data());
 
   std::int64_t wrong = 0;
   for (std::size_t i = 0; i < all.size(); ++i) {
