@@ -2,32 +2,61 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <thread>
 #include <variant>
 #include <vector>
 
 #include "server/analysis/token_blocks_internal.h"
 
 #include "moescope/analysis/catalogue.h"
+#include "moescope/base/page_cache.h"
 #include "moescope/model/model.h"
 #include "moescope/numerics/matching_null.h"
+#include "moescope/numerics/neuron_cosine.h"
 
 namespace moescope::analysis {
 namespace {
 
-// Weights come from mapped files: 20 GB/s and more where they are in the page
-// cache, a disk's 0.2 to 2 where they are not. Between the two.
-constexpr double kBytesPerSecond = 2e9;
-// fp32 products of two cores: 50 to 140 GFLOP/s each on current servers at
-// their best; tiles, widening and everything beside products halve it.
-constexpr double kFlopsPerSecond = 50e9;
-// Eigenvalues in fp64, one core, bound by memory.
-constexpr double kEigenFlopsPerSecond = 3e9;
+// Of what is not in the page cache: solid-state disks give 0.5 to 5 GB/s.
+constexpr double kDiskBytesPerSecond = 1e9;
+// Each thread, through the kernels that read every weight once and do little
+// with it.
+constexpr double kThreadBytesPerSecond = 7.5e9;
+// Parts of the rate of large fp32 products. Products of neurons waste some of
+// their tiles; where the processor has products of bf16 they are twice as fast.
+constexpr double kNeuronShare = 0.7;
+constexpr double kBFloat16Gain = 1.6;
+// A band reduction: products of fp64 with a short side.
+constexpr double kEigenShare = 0.27;
+// QL iterations, on one thread, per eigenvalue and eigenvalue.
+constexpr double kQlSeconds = 1e-8;
+// Exact assignment, on one thread, per neuron and neuron.
+constexpr double kAssignmentSeconds = 5e-9;
+// Drawing a null's matrices, and the products of these.
+constexpr double kNullShare = 0.45;
+// Beside products, passes do attention, routing and copies.
+constexpr double kForwardShare = 0.5;
+// What any run allocates: chunks on their way out, and buffers of each thread.
+constexpr std::int64_t kRunBytes = 8 << 20;
+constexpr std::int64_t kThreadBytes = 1 << 20;
 // Of activation_statistics, per neuron: ten sums and maxima of 8 bytes, and
 // their images while the answer is made.
 constexpr std::int64_t kNeuronStateBytes = 160;
 constexpr std::int64_t kTopTokenBytes = 12;
 constexpr double kStandardiseFlops = 6;
-// Neurons that neuron_pca widens at once.
+// Of effective_rank: a chase through a band, per line and line; lines of a tile;
+// columns of the matrices beside the tiles.
+constexpr double kBandFlops = 300;
+constexpr std::int64_t kTileLines = 192;
+constexpr std::int64_t kReductionColumns = 500;
+// Vectors of both Krylov bases of neuron_pca, and of its scores' products.
+constexpr std::int64_t kKrylovVectors = 2 * 480 + 64;
+// Its decompositions in that basis: matrix, vectors and the library's room.
+constexpr std::int64_t kKrylovBytes = std::int64_t{6} * 8 * 480 * 480;
+// Sums over a part of the rows, of each participant and column, that one reading
+// of many matrices keeps at most until they are added up in order.
+constexpr std::int64_t kPartialSums = 64;
+// Neurons that neuron_pca, or lines that effective_rank widens at once.
 constexpr std::int64_t kPanelNeurons = 2048;
 
 template <class T>
@@ -58,17 +87,47 @@ struct Estimator {
   const model::ModelConfig& config;
   std::int64_t bytes_per_weight;
   const ComputePlace& place;
+  double threads;
+  double cached;  // share of the weight files
 
   std::int64_t expert_matrix() const {
     return config.expert_width * config.width;
   }
 
-  static CostEstimate Timed(CostEstimate cost, double eigen_flops = 0) {
-    cost.seconds = std::max(Real(cost.bytes_read) / kBytesPerSecond,
-                            cost.flops / kFlopsPerSecond) +
-                   eigen_flops / kEigenFlopsPerSecond;
-    cost.flops += eigen_flops;
+  // Computing time. `work` are operations, those of slower kernels counted
+  // several times, so that they run at the rate of fp32 products; `alone` are
+  // seconds of steps that keep one thread busy.
+  CostEstimate Timed(CostEstimate cost, double work, double alone = 0) const {
+    const double computing =
+        Real(cost.bytes_read) / (threads * kThreadBytesPerSecond) +
+        work / (threads * place.gemm_gflops * 1e9) + alone;
+    const double reading =
+        (1 - cached) * Real(cost.bytes_read) / kDiskBytesPerSecond;
+    cost.seconds = std::max(reading, computing);
     return cost;
+  }
+
+  // Of an analysis of weights, whose work is its operations.
+  CostEstimate Static(CostEstimate cost) const {
+    cost.memory_bytes += RunBytes();
+    return Timed(cost, cost.flops);
+  }
+
+  // Of a reading that sums over rows of N participants.
+  std::int64_t PartialBytes(std::int64_t participants) const {
+    return 8 * kPartialSums * participants * config.width;
+  }
+
+  std::int64_t RunBytes() const {
+    return kRunBytes + static_cast<std::int64_t>(threads) * kThreadBytes;
+  }
+
+  // Products of neurons as the kernels make them here.
+  double NeuronShare() const {
+    return kNeuronShare *
+           (numerics::NeuronProductType() == "bf16" && bytes_per_weight == 2
+                ? kBFloat16Gain
+                : 1);
   }
 
   CostEstimate operator()(const spec::ExpertSimilaritySpec& spec) const {
@@ -90,8 +149,9 @@ struct Estimator {
       cost.flops += Real(layers * router * config.num_experts);
     }
     // Gram matrix and cosines, and the mean neurons, all in fp64.
-    cost.memory_bytes = 8 * (4 * n * n + 2 * n * config.width);
-    return Timed(cost);
+    cost.memory_bytes =
+        8 * (4 * n * n + 2 * n * config.width) + PartialBytes(n);
+    return Static(cost);
   }
 
   CostEstimate operator()(const spec::NeuronWeightStatisticsSpec& spec) const {
@@ -103,15 +163,25 @@ struct Estimator {
     cost.bytes_read = matrices * expert_matrix() * bytes_per_weight *
                       (spec.effective_rank ? 2 : 1);
     cost.flops = 2 * Real(matrices * expert_matrix());
-    cost.memory_bytes = 8 * 2 * n * config.expert_width;
-    double eigen_flops = 0;
-    if (spec.effective_rank) {
-      cost.flops += Real(matrices) * Real(expert_matrix()) * Real(small);
-      eigen_flops =
-          Real(matrices) * 4.0 / 3.0 * Real(small) * Real(small) * Real(small);
-      cost.memory_bytes += 2 * 8 * small * small;
+    cost.memory_bytes = 8 * 2 * n * config.expert_width + PartialBytes(n);
+    cost.memory_bytes += RunBytes();
+    if (!spec.effective_rank) {
+      return Timed(cost, cost.flops);
     }
-    return Timed(cost, eigen_flops);
+    const double products = Real(matrices) * Real(expert_matrix()) * Real(small);
+    const double reduction =
+        Real(matrices) * Real(small) * Real(small) *
+        (4.0 / 3.0 * Real(small) + kBandFlops);
+    const double work = cost.flops + products / NeuronShare() +
+                        reduction / kEigenShare;
+    cost.flops += products + reduction;
+    // Half a Gram matrix with what its tiles have beyond it, a panel of the
+    // longer side, and the panels and the band of the reduction.
+    const std::int64_t tiled = small + kTileLines;
+    cost.memory_bytes += 4 * tiled * tiled + 4 * kPanelNeurons * tiled +
+                         8 * kReductionColumns * small;
+    return Timed(cost, work,
+                 Real(matrices) * kQlSeconds * Real(small) * Real(small));
   }
 
   // Weights that a static analysis reads, N participants counted with a routed
@@ -132,8 +202,10 @@ struct Estimator {
                  Real(layers * experts * experts * config.width) +
                  Real(layers * Count(spec.projections) * spec.draws) *
                      Real(experts * (experts - 1));
-    cost.memory_bytes = 8 * (8 * experts * experts + 3 * experts * config.width);
-    return Timed(cost);
+    cost.memory_bytes =
+        8 * (8 * experts * experts + 3 * experts * config.width) +
+        PartialBytes(experts);
+    return Static(cost);
   }
 
   CostEstimate operator()(const spec::MatrixPcaSpec& spec) const {
@@ -145,7 +217,7 @@ struct Estimator {
     // Mean, deviation and quotient of every value beside the products.
     cost.flops = Real(coordinates) * Real(n) * (Real(n + 1) + kStandardiseFlops);
     cost.memory_bytes = 8 * 4 * n * n;
-    return Timed(cost);
+    return Static(cost);
   }
 
   CostEstimate operator()(const spec::NeuronPcaSpec& spec) const {
@@ -156,11 +228,13 @@ struct Estimator {
     cost.bytes_read = 2 * units * neurons * config.width * bytes_per_weight;
     cost.flops = Real(units * neurons) * Real(config.width) *
                  Real(config.width + 2 * spec.dims);
-    // The correlation matrix, a panel of neurons, scores.
-    cost.memory_bytes = 8 * config.width * config.width +
-                        4 * kPanelNeurons * config.width +
+    // The correlation matrix, a panel of neurons packed and widened, vectors,
+    // scores.
+    cost.memory_bytes = RunBytes() + 8 * config.width * config.width +
+                        (2 + 4) * kPanelNeurons * config.width +
+                        8 * kKrylovVectors * config.width + kKrylovBytes +
                         12 * neurons * spec.dims;
-    return Timed(cost);
+    return Timed(cost, cost.flops / NeuronShare());
   }
 
   CostEstimate operator()(const spec::StaticSuiteSpec& spec) const {
@@ -183,7 +257,7 @@ struct Estimator {
                        bytes_per_weight;
     cost.memory_bytes += pairs.memory_bytes +
                          8 * n * (config.expert_width + config.width);
-    return Timed(cost);
+    return Timed(cost, cost.flops);
   }
 
   CostEstimate operator()(const spec::NeuronMatchingSpec& spec) const {
@@ -197,13 +271,16 @@ struct Estimator {
     cost.bytes_read =
         units * products * 2 * 2 * expert_matrix() * bytes_per_weight;
     cost.flops = Real(units * products) * product;
+    double work = cost.flops / NeuronShare();
     if (spec.null_draws > 0) {
       const std::int64_t width =
           std::min(config.expert_width, numerics::kMaxSimulatedWidth);
       // A half and a quarter as wide cost a third more.
-      cost.flops += Real(spec.null_draws) * 6 * 2 * Real(width) * Real(width) *
-                    Real(config.width) *
-                    (config.expert_width > width ? 4.0 / 3 : 1);
+      const double drawn_flops =
+          Real(spec.null_draws) * 6 * 2 * Real(width) * Real(width) *
+          Real(config.width) * (config.expert_width > width ? 4.0 / 3 : 1);
+      cost.flops += drawn_flops;
+      work += drawn_flops / kNullShare;
     }
     // In fp32 for each thread: a cost matrix and both sides of a pair, or the six
     // matrices of a draw and their cost matrix, whichever is more.
@@ -215,7 +292,13 @@ struct Estimator {
         place.threads * 4 *
         std::max(config.expert_width * config.expert_width + 3 * expert_matrix(),
                  drawn * drawn + 6 * drawn * config.width);
-    return Timed(cost);
+    cost.memory_bytes += RunBytes();
+    // Pairs are shared out to threads: an assignment keeps one of them busy.
+    const double solves =
+        Real(units * (Count(spec.projections))) / std::min(threads, Real(units));
+    return Timed(cost, work,
+                 solves * kAssignmentSeconds * Real(config.expert_width) *
+                     Real(config.expert_width));
   }
 
   // Of a normalised input: tokens that go through the model together.
@@ -260,7 +343,7 @@ struct Estimator {
     // Once as arrays, once as the bytes of the log.
     cost.memory_bytes += 2 * LongestBlock(spec.input, spec.block_tokens) *
                          TraceBytes(spec);
-    return Timed(cost);
+    return Timed(cost, cost.flops / kForwardShare);
   }
 
   CostEstimate operator()(const spec::ActivationStatisticsSpec& spec) const {
@@ -272,7 +355,7 @@ struct Estimator {
     // Which token chose which expert.
     cost.memory_bytes +=
         LongestBlock(spec.input, spec.block_tokens) * config.num_experts;
-    return Timed(cost);
+    return Timed(cost, cost.flops / kForwardShare);
   }
 
   std::int64_t AttentionWeights() const {
@@ -343,14 +426,30 @@ struct Estimator {
   }
 };
 
+// Of the bytes of all weight files.
+double CachedShareOf(const model::Checkpoint& checkpoint) {
+  double cached = 0;
+  double all = 0;
+  for (const auto& file : checkpoint.weight_files()) {
+    const absl::string_view bytes = file->bytes();
+    cached += CachedShare(bytes) * static_cast<double>(bytes.size());
+    all += static_cast<double>(bytes.size());
+  }
+  return all > 0 ? cached / all : 1;
+}
+
 }  // namespace
 
 CostEstimate EstimateCost(const spec::AnalysisSpec& spec,
                           const model::Checkpoint& checkpoint,
                           const ComputePlace& place) {
-  return std::visit(Estimator{checkpoint, checkpoint.config(),
-                              BytesPerWeight(checkpoint), place},
-                    spec);
+  const double threads =
+      place.threads > 0 ? place.threads
+                        : std::max(1U, std::thread::hardware_concurrency());
+  return std::visit(
+      Estimator{checkpoint, checkpoint.config(), BytesPerWeight(checkpoint),
+                place, threads, CachedShareOf(checkpoint)},
+      spec);
 }
 
 }  // namespace moescope::analysis

@@ -205,8 +205,14 @@ std::vector<std::string> PossibleKeys(const Service::State& state,
 analysis::CostEstimate EstimateCost(const Service::State& state,
                                     const spec::AnalysisSpec& spec,
                                     const Checkpoints& checkpoints) {
-  return analysis::EstimateCost(spec, *checkpoints.front(),
-                                {state.device, state.pool->num_threads()});
+  analysis::ComputePlace place;
+  place.device = state.device;
+  place.threads = state.pool->num_threads();
+  {
+    const MutexLock lock(state.gemm_mutex);
+    place.gemm_gflops = state.gemm_gflops.value_or(place.gemm_gflops);
+  }
+  return analysis::EstimateCost(spec, *checkpoints.front(), place);
 }
 
 std::string BypassKey(absl::string_view key) {

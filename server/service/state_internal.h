@@ -89,7 +89,7 @@ struct Service::State {
   Mutex publish_mutex;
   std::int64_t published_evictions ABSL_GUARDED_BY(publish_mutex) = 0;
 
-  Mutex gemm_mutex;
+  mutable Mutex gemm_mutex;
   std::optional<double> gemm_gflops ABSL_GUARDED_BY(gemm_mutex);
 
   std::unique_ptr<Executor> executor;

@@ -43,6 +43,9 @@ spec::ModelFacts FactsOf(const model::Checkpoint& checkpoint,
 struct ComputePlace {
   std::string device = "cpu";  ///< As model::ResolveDevice returns it.
   int threads = 0;             ///< That compute; 0: one per core.
+  /// Rate of fp32 products of one thread (numerics::MeasureGemmGflops); the
+  /// default is a core of middling speed.
+  double gemm_gflops = 60;
 };
 
 /// What a run will take. Orders of magnitude, to choose by, not to bill by.
@@ -52,7 +55,9 @@ struct CostEstimate {
   /// Beside the weights: what the run itself allocates at its peak. Of a pass:
   /// model::MemoryEstimate of its longest block.
   std::int64_t memory_bytes = 0;
-  double seconds = 0;  ///< On two cores; rates: server/analysis/cost.cc.
+  /// On the threads of the place. What is not in the page cache now is read from
+  /// a disk, at 1 GB/s; other rates: server/analysis/cost.cc.
+  double seconds = 0;
 };
 
 /// Definition, for a normalised Spec; b bytes per weight, P projections, Q the
@@ -71,7 +76,7 @@ struct CostEstimate {
 ///   routing_trace, activation_statistics: 2 flops per token and weight that
 ///     meets it, up to the last chosen layer (activations: all experts), plus
 ///     attention 4 D per token pair; bytes: the weights once per block.
-/// seconds is the longer of reading and computing.
+/// seconds is the longer of reading from disk and computing.
 CostEstimate EstimateCost(const spec::AnalysisSpec& spec,
                           const model::Checkpoint& checkpoint,
                           const ComputePlace& place = ComputePlace());
