@@ -33,7 +33,10 @@ constexpr double kQlSeconds = 1e-8;
 // Exact assignment, on one thread, per neuron and neuron.
 constexpr double kAssignmentSeconds = 5e-9;
 // Drawing a null's matrices, and the products of these.
-constexpr double kNullShare = 0.45;
+constexpr double kNullShare = 0.4;
+// Matrices of weights that a draw holds: six, and as much again while they are
+// made and laid out for products.
+constexpr std::int64_t kDrawnMatrices = 13;
 // Beside products, passes do attention, routing and copies.
 constexpr double kForwardShare = 0.5;
 // What any run allocates: chunks on their way out, and buffers of each thread.
@@ -282,7 +285,7 @@ struct Estimator {
       cost.flops += drawn_flops;
       work += drawn_flops / kNullShare;
     }
-    // In fp32 for each thread: a cost matrix and both sides of a pair, or the six
+    // In fp32 for each thread: a cost matrix and both sides of a pair, or the
     // matrices of a draw and their cost matrix, whichever is more.
     const std::int64_t drawn =
         spec.null_draws > 0
@@ -291,7 +294,7 @@ struct Estimator {
     cost.memory_bytes =
         place.threads * 4 *
         std::max(config.expert_width * config.expert_width + 3 * expert_matrix(),
-                 drawn * drawn + 6 * drawn * config.width);
+                 drawn * drawn + kDrawnMatrices * drawn * config.width);
     cost.memory_bytes += RunBytes();
     // Pairs are shared out to threads: an assignment keeps one of them busy.
     const double solves =

@@ -4,17 +4,20 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "server/analysis/chunk_emitter_internal.h"
 #include "server/analysis/parameters_internal.h"
 #include "server/analysis/projection_reading_internal.h"
 
+#include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/numerics/principal_components.h"
 
@@ -83,7 +86,7 @@ void AddSample(const spec::NeuronPcaSpec& spec, const Neurons& neurons,
                                                {count, spec.dims}, values));
 }
 
-// Lowest and highest finite score of a component.
+// Lowest and highest finite score of a component; NaN where none is.
 std::vector<double> Range(const std::vector<double>& scores, std::int64_t dims,
                           std::int64_t component) {
   double low = std::numeric_limits<double>::infinity();
@@ -95,8 +98,10 @@ std::vector<double> Range(const std::vector<double>& scores, std::int64_t dims,
       high = std::max(high, scores[i]);
     }
   }
-  return low <= high ? std::vector<double>{low, high}
-                     : std::vector<double>{0.0, 0.0};
+  if (low > high) {
+    low = high = std::numeric_limits<double>::quiet_NaN();
+  }
+  return {low, high};
 }
 
 std::int64_t BinOf(double score, double low, double high, std::int64_t bins) {
@@ -133,6 +138,27 @@ void AddBins(const spec::NeuronPcaSpec& spec, const Neurons& neurons,
                                          absl::MakeConstSpan(ranges)));
 }
 
+// Components are directions of the space that neurons are points of, and are
+// found from two points on.
+absl::Status CheckSize(const spec::NeuronPcaSpec& spec, std::int64_t layer,
+                       std::int64_t length, std::int64_t neurons) {
+  if (spec.dims > length) {
+    return FieldError(
+        absl::StatusCode::kFailedPrecondition, "spec.dims",
+        absl::StrCat(spec.dims, " is more than ", length,
+                     ", the length of a neuron of layer ", layer),
+        "TOO_FEW_DIMENSIONS");
+  }
+  if (neurons < 2) {
+    return FieldError(absl::StatusCode::kFailedPrecondition,
+                      "spec.participants",
+                      absl::StrCat("have ", neurons, " neuron in layer ", layer,
+                                   ", at least 2 are needed"),
+                      "TOO_FEW_NEURONS");
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Neurons> Compute(const spec::NeuronPcaSpec& spec,
                                 const ModelInputs& inputs, std::int64_t layer,
                                 model::Projection projection, ThreadPool& pool,
@@ -148,6 +174,10 @@ absl::StatusOr<Neurons> Compute(const spec::NeuronPcaSpec& spec,
     neurons.participants.push_back(participant.number);
     neurons.sizes.push_back(down ? views.back().cols : views.back().rows);
   }
+  MOESCOPE_RETURN_IF_ERROR(CheckSize(
+      spec, layer, inputs.checkpoint->config().width,
+      std::accumulate(neurons.sizes.begin(), neurons.sizes.end(),
+                      std::int64_t{0})));
   MOESCOPE_ASSIGN_OR_RETURN(
       neurons.found,
       numerics::ComputeNeuronComponents(
@@ -211,15 +241,18 @@ std::vector<spec::ArrayDeclaration> Declarations() {
        "component."},
       {prefix + "bin_ranges", real, {"2", "2"}, "1",
        "Lowest and highest score of the first and of the second component: "
-       "the bins divide these ranges evenly."},
+       "the bins divide these ranges evenly. NaN where the scores are."},
       {prefix + "explained_ratio", real, {"*"}, "1",
-       "Shares of the variance of the components."},
+       "Shares of the variance of the components; 0 of directions beyond the "
+       "number of neurons less one, whose scores are rounding alone."},
       {prefix + "spectrum", real, {"*"}, "1",
        "Shares of the variance of the first 16 components."},
       {prefix + "sign_gap", real, {"*"}, "1",
        "1 - second largest |score| / largest; near 0 the sign is arbitrary."},
       {prefix + "residual", real, {}, "1",
-       "Largest |C v - lambda v| of the components over the first lambda."},
+       "Largest |C v - lambda v| of the components over the first lambda, C "
+       "the correlation matrix: at most 1e-8, NaN where a weight is no "
+       "number."},
       {prefix + "nonfinite", count, {"N"}, "1",
        "Weights that are NaN or infinite; one makes all scores NaN."},
   };

@@ -25,7 +25,8 @@ spec::AnalysisInfo NeuronPcaInfo();
 /// Precision: numerics::ComputeNeuronComponents; scores leave as fp32.
 /// Cost: two readings of the weights; n D² multiplications for n neurons.
 /// Errors: FAILED_PRECONDITION field spec.participants (a layer without shared
-/// experts); INTERNAL (an input is missing); CANCELLED, DEADLINE_EXCEEDED.
+/// experts, or fewer than two neurons), spec.dims (longer than a neuron);
+/// INTERNAL (an input is missing); CANCELLED, DEADLINE_EXCEEDED.
 /// Threads: uses `pool`; the chunks do not depend on its size.
 absl::Status RunNeuronPca(const spec::NeuronPcaSpec& spec,
     const ModelInputs& inputs, const ResumePoint& resume, ThreadPool& pool,
