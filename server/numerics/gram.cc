@@ -79,8 +79,10 @@ std::vector<MatrixView> Transposed(absl::Span<const MatrixView> views) {
 
 class GramRun {
  public:
-  GramRun(absl::Span<const MatrixView> participants, const GramOptions& options)
+  GramRun(absl::Span<const MatrixView> participants,
+          absl::Span<const int> exponents, const GramOptions& options)
       : views_(participants),
+        exponents_(exponents),
         options_(options),
         n_(static_cast<std::int64_t>(participants.size())),
         padded_(RoundUp(n_, kTile)),
@@ -89,15 +91,17 @@ class GramRun {
         cols_(participants[0].cols),
         sizes_(n_, cols_),
         zeros_(static_cast<std::size_t>(sizes_.stride), 0.0F) {
-    native_ = internal::UseNativeBFloat16() &&
+    native_ = internal::UseNativeBFloat16() && exponents_.empty() &&
               std::all_of(views_.begin(), views_.end(), [](const MatrixView& v) {
                 return v.type == ElementType::kBFloat16;
               });
-    const ElementType first = DenseType(views_[0].type);
-    mixed_ = std::any_of(views_.begin(), views_.end(),
-                         [first](const MatrixView& v) {
-                           return DenseType(v.type) != first;
-                         });
+    for (const MatrixView& view : views_) {
+      types_.push_back(exponents_.empty() ? DenseType(view.type)
+                                          : ElementType::kFloat32);
+    }
+    const ElementType first = types_[0];
+    mixed_ = std::any_of(types_.begin(), types_.end(),
+                         [first](ElementType type) { return type != first; });
     standardised_type_ = mixed_ ? ElementType::kFloat32 : first;
     const bool rows_and_means = options_.row_norms || options_.mean_row;
     const bool columns_and_means = options_.column_norms || options_.mean_column;
@@ -180,7 +184,7 @@ class GramRun {
     }
     buffers.column_sums.resize(partial.column_sums.size());
     buffers.column_squares.resize(partial.column_squares.size());
-    BlocksReader reader(views_);
+    BlocksReader reader(views_, exponents_);
     for (std::int64_t row = begin; row < end; row += kBlockRows) {
       const std::int64_t rows = std::min(kBlockRows, end - row);
       for (std::int64_t col = 0; col < cols_; col += sizes_.block_cols) {
@@ -245,8 +249,7 @@ class GramRun {
       for (std::int64_t n = 0; n < n_; ++n) {
         float* const run = buffers.widened.data() + n * sizes_.stride;
         const auto i = static_cast<std::size_t>(n);
-        internal::WidenRun(buffers.starts[i], DenseType(views_[i].type), count,
-                           ahead, run);
+        internal::WidenRun(buffers.starts[i], types_[i], count, ahead, run);
         buffers.runs.push_back(run);
       }
       if (options_.gram && !native_) {
@@ -510,6 +513,7 @@ class GramRun {
   }
 
   const absl::Span<const MatrixView> views_;
+  const absl::Span<const int> exponents_;
   const GramOptions options_;
   const std::int64_t n_;
   const std::int64_t padded_;
@@ -518,6 +522,7 @@ class GramRun {
   const std::int64_t cols_;
   const internal::GramSizes sizes_;
   const std::vector<float> zeros_;
+  std::vector<ElementType> types_;  // Of blocks as they are read. [N]
   bool native_ = false;
   bool mixed_ = false;
   bool row_squares_ = false;     // with sums of columns
@@ -549,17 +554,17 @@ absl::Status CheckViews(absl::Span<const MatrixView> participants) {
 }  // namespace
 
 absl::StatusOr<GramResult> internal::ComputePlainGram(
-    absl::Span<const MatrixView> participants, const GramOptions& options,
-    ThreadPool& pool, const RunContext& context) {
+    absl::Span<const MatrixView> participants, absl::Span<const int> exponents,
+    const GramOptions& options, ThreadPool& pool, const RunContext& context) {
   MOESCOPE_RETURN_IF_ERROR(CheckViews(participants));
   if (MostAreTransposed(participants)) {
     const std::vector<MatrixView> views = Transposed(participants);
     MOESCOPE_ASSIGN_OR_RETURN(
         GramResult result,
-        GramRun(views, Transposed(options)).Compute(pool, context));
+        GramRun(views, exponents, Transposed(options)).Compute(pool, context));
     return Transposed(std::move(result));
   }
-  return GramRun(participants, options).Compute(pool, context);
+  return GramRun(participants, exponents, options).Compute(pool, context);
 }
 
 }  // namespace moescope::numerics

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -117,22 +118,44 @@ struct GramBuffers {
   std::vector<float> column_squares;
 };
 
-/// Dense views of the same block of all participants.
+/// Dense views of the same block of all participants; with `exponents`, one per
+/// participant, of fp32 copies of the block divided by 2^exponent.
 class BlocksReader {
  public:
-  explicit BlocksReader(absl::Span<const MatrixView> views)
-      : views_(views), readers_(views.size()), blocks_(views.size()) {}
+  BlocksReader(absl::Span<const MatrixView> views,
+               absl::Span<const int> exponents)
+      : views_(views),
+        exponents_(exponents),
+        readers_(views.size()),
+        scaled_(exponents.size()),
+        blocks_(views.size()) {}
 
   const std::vector<MatrixView>& Read(const MatrixBlock& block) {
     for (std::size_t n = 0; n < readers_.size(); ++n) {
       blocks_[n] = readers_[n].Read(views_[n], block);
+      if (!exponents_.empty()) {
+        blocks_[n] = Scaled(blocks_[n], exponents_[n], scaled_[n]);
+      }
     }
     return blocks_;
   }
 
  private:
+  static MatrixView Scaled(const MatrixView& block, int exponent,
+                           std::vector<float>& out) {
+    out.resize(static_cast<std::size_t>(block.size()));
+    WidenRows(block, 0, block.rows, out.data());
+    for (float& x : out) {
+      x = std::ldexp(x, -exponent);
+    }
+    return {out.data(), ElementType::kFloat32, block.rows, block.cols,
+            block.cols};
+  }
+
   const absl::Span<const MatrixView> views_;
+  const absl::Span<const int> exponents_;
   std::vector<BlockReader> readers_;
+  std::vector<std::vector<float>> scaled_;
   std::vector<MatrixView> blocks_;
 };
 

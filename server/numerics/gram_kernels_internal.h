@@ -22,10 +22,11 @@ constexpr std::int64_t RoundUp(std::int64_t value, std::int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-/// ComputeGram but for squares beyond the range of fp32.
+/// ComputeGram but for squares beyond the range of fp32. With `exponents`, one per
+/// participant, of the matrices divided by 2^exponent, in fp32, block by block.
 absl::StatusOr<GramResult> ComputePlainGram(
-    absl::Span<const MatrixView> participants, const GramOptions& options,
-    ThreadPool& pool, const RunContext& context);
+    absl::Span<const MatrixView> participants, absl::Span<const int> exponents,
+    const GramOptions& options, ThreadPool& pool, const RunContext& context);
 
 /// Widens `count` elements at `data` to fp32 and pads with zeros. What lies
 /// `ahead` bytes after them is fetched into the cache meanwhile.

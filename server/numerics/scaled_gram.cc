@@ -50,24 +50,20 @@ bool AllZero(const MatrixView& view) {
   return true;
 }
 
-// Each participant by a power of two of its own in fp32.
-struct ScaledCopies {
-  std::vector<std::vector<float>> values;
-  std::vector<MatrixView> views;
-  std::vector<int> exponents;  // value = copy · 2^exponent
-};
-
-void Append(const MatrixView& view, ScaledCopies& copies) {
-  std::vector<float>& values = copies.values.emplace_back(
-      static_cast<std::size_t>(view.size()));
-  WidenRows(view, 0, view.rows, values.data());
-  const int exponent = internal::RangeExponent(values);
-  for (float& x : values) {
-    x = std::ldexp(x, -exponent);
+// The exponent of the largest finite magnitude; 0 where there is none.
+int ExponentOf(const MatrixView& matrix) {
+  // Along memory.
+  const MatrixView view =
+      matrix.row_stride < matrix.col_stride ? Transposed(matrix) : matrix;
+  std::vector<float> row(static_cast<std::size_t>(view.cols));
+  float largest = 0;
+  for (std::int64_t r = 0; r < view.rows; ++r) {
+    WidenRows(view, r, 1, row.data());
+    for (const float x : row) {
+      largest = std::isfinite(x) ? std::max(largest, std::fabs(x)) : largest;
+    }
   }
-  copies.exponents.push_back(exponent);
-  copies.views.push_back({values.data(), ElementType::kFloat32, view.rows,
-                          view.cols, view.cols});
+  return internal::RangeExponent({&largest, 1});
 }
 
 void Unscale(const std::vector<int>& exponents, std::vector<double>& values) {
@@ -84,7 +80,7 @@ absl::StatusOr<GramResult> ComputeGram(
     ThreadPool& pool, const RunContext& context) {
   MOESCOPE_ASSIGN_OR_RETURN(
       GramResult result,
-      internal::ComputePlainGram(participants, options, pool, context));
+      internal::ComputePlainGram(participants, {}, options, pool, context));
   bool fits = true;
   for (std::int64_t n = 0; n < result.participants; ++n) {
     const MatrixView& view = participants[static_cast<std::size_t>(n)];
@@ -95,27 +91,31 @@ absl::StatusOr<GramResult> ComputeGram(
   if (fits) {
     return result;
   }
-  ScaledCopies copies;
-  for (const MatrixView& view : participants) {
-    MOESCOPE_RETURN_IF_ERROR(context.Check());
-    Append(view, copies);
-  }
+  std::vector<int> exponents(participants.size());
+  MOESCOPE_RETURN_IF_ERROR(pool.ParallelFor(
+      static_cast<std::int64_t>(participants.size()), [&](std::int64_t n) {
+        absl::Status wanted = context.Check();
+        if (wanted.ok()) {
+          const auto i = static_cast<std::size_t>(n);
+          exponents[i] = ExponentOf(participants[i]);
+        }
+        return wanted;
+      }));
   // Standardised coordinates have no scale: they are right as they are.
   GramOptions again = options;
   again.standardised_gram = false;
   MOESCOPE_ASSIGN_OR_RETURN(
       GramResult scaled,
-      internal::ComputePlainGram(copies.views, again, pool, context));
-  const std::size_t n = copies.exponents.size();
+      internal::ComputePlainGram(participants, exponents, again, pool, context));
+  const std::size_t n = exponents.size();
   for (std::size_t i = 0; i < scaled.gram.size(); ++i) {
     scaled.gram[i] =
-        std::ldexp(scaled.gram[i],
-                   copies.exponents[i / n] + copies.exponents[i % n]);
+        std::ldexp(scaled.gram[i], exponents[i / n] + exponents[i % n]);
   }
-  Unscale(copies.exponents, scaled.row_norms);
-  Unscale(copies.exponents, scaled.column_norms);
-  Unscale(copies.exponents, scaled.mean_row);
-  Unscale(copies.exponents, scaled.mean_column);
+  Unscale(exponents, scaled.row_norms);
+  Unscale(exponents, scaled.column_norms);
+  Unscale(exponents, scaled.mean_row);
+  Unscale(exponents, scaled.mean_column);
   scaled.standardised_gram = std::move(result.standardised_gram);
   return scaled;
 }

@@ -225,15 +225,6 @@ TEST_P(GramTest, ReadsMisalignedDataAndSkipsWhatLiesBetweenRows) {
   EXPECT_THAT(result.nonfinite, Each(0));
 }
 
-TEST_P(GramTest, AgreesWithFp64OverManyChunksAndColumnBlocks) {
-  // Rows too long for one block, and enough of them for several chunks.
-  Matrices matrices(2, 19, 140001, ElementType::kBFloat16);
-  matrices.FillRandom(5);
-
-  ExpectNearReference(Compute(matrices.views(), Everything()),
-                      matrices.values());
-}
-
 void ExpectNearReferenceFor(std::int64_t participants, std::int64_t rows,
                             std::int64_t cols, ElementType type) {
   Matrices matrices(participants, rows, cols, type);
@@ -250,7 +241,6 @@ void ExpectNearReferenceFor(std::int64_t participants, std::int64_t rows,
 TEST_P(GramTest, AgreesWithFp64ForAnyNumberOfParticipants) {
   const ElementType type = ElementType::kBFloat16;
   ExpectNearReferenceFor(2, 11, 6001, type);
-  ExpectNearReferenceFor(3, 19, 2079, type);
   ExpectNearReferenceFor(7, 19, 2079, type);
   ExpectNearReferenceFor(8, 19, 2079, type);
   ExpectNearReferenceFor(9, 19, 2079, type);
@@ -260,10 +250,14 @@ TEST_P(GramTest, AgreesWithFp64ForAnyNumberOfParticipants) {
   ExpectNearReferenceFor(160, 2, 533, type);
 }
 
+// Of rows too long for one block, and enough of them for several chunks.
+TEST_P(GramTest, AgreesWithFp64OverManyChunksAndColumnBlocks) {
+  ExpectNearReferenceFor(2, 39, 70001, ElementType::kBFloat16);
+}
+
 TEST_P(GramTest, AgreesWithFp64ForEightParticipantsOfOtherTypes) {
   ExpectNearReferenceFor(8, 9, 2079, ElementType::kFloat16);
   ExpectNearReferenceFor(8, 9, 2079, ElementType::kFloat32);
-  ExpectNearReferenceFor(9, 40, 95, ElementType::kFloat16);
   ExpectNearReferenceFor(9, 40, 95, ElementType::kFloat32);
 }
 
@@ -338,6 +332,31 @@ TEST_P(GramTest, KeepsWeightsWhoseSquaresLeaveTheRange) {
   EXPECT_THAT(ratios, Each(testing::DoubleNear(1, 1e-5)));
 }
 
+// More than one block; the second matrix is scaled too.
+TEST_P(GramTest, ScalingAParticipantByAPowerOfTwoScalesItsResults) {
+  Matrices small(2, 300, 2079, ElementType::kFloat32);
+  FillPositive(24, 2, 300, 2079, small);
+  Matrices large(2, 300, 2079, ElementType::kFloat32);
+  for (std::int64_t i = 0; i < 300 * 2079; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    large.Set(0, i / 2079, i % 2079,
+              std::ldexp(static_cast<float>(small.values()[0][at]), 80));
+    large.Set(1, i / 2079, i % 2079,
+              std::ldexp(static_cast<float>(small.values()[1][at]), 3));
+  }
+
+  const GramResult before = Compute(small.views(), Everything(), 2);
+  const GramResult after = Compute(large.views(), Everything(), 2);
+
+  EXPECT_THAT(after.nonfinite, Each(0));
+  EXPECT_NEAR(after.gram[0] / std::ldexp(before.gram[0], 160), 1, 1e-6);
+  EXPECT_NEAR(after.gram[1] / std::ldexp(before.gram[1], 83), 1, 1e-6);
+  EXPECT_NEAR(after.row_norms[299] / std::ldexp(before.row_norms[299], 80), 1,
+              1e-6);
+  EXPECT_NEAR(after.mean_row[4157] / std::ldexp(before.mean_row[4157], 3), 1,
+              1e-6);
+}
+
 TEST_P(GramTest, ColumnSumsDoNotDependOnTheNumberOfParticipants) {
   Matrices matrices(5, 301, 7001, ElementType::kBFloat16);
   FillPositive(22, 5, 301, 7001, matrices);
@@ -353,8 +372,9 @@ TEST_P(GramTest, ColumnSumsDoNotDependOnTheNumberOfParticipants) {
                                 together.mean_row.begin() + 7001));
 }
 
-TEST_P(GramTest, DoesNotDependOnThreads) {
-  Matrices matrices(3, 700, 3001, ElementType::kBFloat16);
+void ExpectSameForThreads(std::int64_t participants, std::int64_t rows,
+                          std::int64_t cols) {
+  Matrices matrices(participants, rows, cols, ElementType::kBFloat16);
   matrices.FillRandom(6);
 
   const GramResult one = Compute(matrices.views(), Everything(), 1);
@@ -368,17 +388,9 @@ TEST_P(GramTest, DoesNotDependOnThreads) {
   EXPECT_EQ(one.mean_column, many.mean_column);
 }
 
-TEST_P(GramTest, DoesNotDependOnThreadsWhereRunsAreTakenInParts) {
-  Matrices matrices(8, 300, 2079, ElementType::kBFloat16);
-  matrices.FillRandom(8);
-
-  const GramResult one = Compute(matrices.views(), Everything(), 1);
-  const GramResult many = Compute(matrices.views(), Everything(), 5);
-
-  EXPECT_EQ(one.gram, many.gram);
-  EXPECT_EQ(one.standardised_gram, many.standardised_gram);
-  EXPECT_EQ(one.row_norms, many.row_norms);
-  EXPECT_EQ(one.mean_row, many.mean_row);
+TEST_P(GramTest, DoesNotDependOnThreads) {
+  ExpectSameForThreads(3, 700, 3001);
+  ExpectSameForThreads(8, 300, 2079);
 }
 
 TEST_P(GramTest, MixesElementTypes) {

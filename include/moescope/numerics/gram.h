@@ -63,8 +63,8 @@ struct GramResult {
 /// participants are bf16, the products are the processor's: subnormal numbers
 /// count as 0 and each sum is rounded to nearest. Where a
 /// participant's squares leave the range of fp32 (root mean square below 2^-50, or
-/// a sum that overflows) all are widened, scaled by powers of two of their own and
-/// read again, which takes 4 bytes per element.
+/// a sum that overflows) all are read again twice, in fp32 and scaled by powers of
+/// two of their own, block by block.
 ///
 /// Non-finite elements are counted, and every value that they enter is
 /// non-finite: entries of `gram` in that participant's row and column, norms
