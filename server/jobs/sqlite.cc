@@ -202,13 +202,13 @@ Transaction::~Transaction() {
 
 absl::Status Transaction::Begin(bool writes) {
   MOESCOPE_RETURN_IF_ERROR(
-      database_.Execute(writes ? "BEGIN IMMEDIATE" : "BEGIN"));
+      database_.Prepare(writes ? "BEGIN IMMEDIATE" : "BEGIN").Run());
   open_ = true;
   return absl::OkStatus();
 }
 
 absl::Status Transaction::Commit() {
-  MOESCOPE_RETURN_IF_ERROR(database_.Execute("COMMIT"));
+  MOESCOPE_RETURN_IF_ERROR(database_.Prepare("COMMIT").Run());
   open_ = false;
   return absl::OkStatus();
 }

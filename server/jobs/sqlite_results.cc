@@ -27,42 +27,18 @@ absl::Status ResultNotFound(absl::string_view key) {
                     "RESULT_NOT_FOUND");
 }
 
-absl::StatusOr<std::vector<std::string>> AliasesOf(Database& database,
-                                                   absl::string_view key) {
-  Statement query = database.Prepare(
-      "SELECT alias FROM result_aliases WHERE key = ? ORDER BY alias");
-  query.Bind(key);
-  std::vector<std::string> aliases;
-  while (true) {
-    MOESCOPE_ASSIGN_OR_RETURN(const bool row, query.Step());
-    if (!row) {
-      return aliases;
-    }
-    aliases.push_back(query.Text(0));
-  }
-}
-
 }  // namespace
 
 absl::StatusOr<std::optional<ResultRow>> SqliteJobStore::FindResult(
     absl::string_view key) {
-  std::optional<ResultRow> result;
-  {
-    Statement query = database_->Prepare(
-        "SELECT key, analysis, bytes, records, digest, provenance, created, "
-        "last_used FROM results WHERE key = ?1 OR key = "
-        "(SELECT key FROM result_aliases WHERE alias = ?1) "
-        "ORDER BY key = ?1 DESC LIMIT 1");
-    query.Bind(key);
-    MOESCOPE_ASSIGN_OR_RETURN(const bool found, query.Step());
-    if (!found) {
-      return std::nullopt;
-    }
-    result = ReadResult(query);
-  }
-  MOESCOPE_ASSIGN_OR_RETURN(result->alias_keys,
-                            AliasesOf(*database_, result->key));
-  return result;
+  Statement query = database_->Prepare(
+      "SELECT key, analysis, bytes, records, digest, provenance, created, "
+      "last_used FROM results WHERE key = ?1 OR key = "
+      "(SELECT key FROM result_aliases WHERE alias = ?1) "
+      "ORDER BY key = ?1 DESC LIMIT 1");
+  query.Bind(key);
+  MOESCOPE_ASSIGN_OR_RETURN(const bool found, query.Step());
+  return found ? std::make_optional(ReadResult(query)) : std::nullopt;
 }
 
 absl::Status SqliteJobStore::FileResult(const ResultRow& result) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <system_error>
@@ -41,6 +42,26 @@ std::optional<fs::path> Canonical(const fs::path& path) {
   return resolved;
 }
 
+// Canonical, for a path that begins with `root`, which has no links. Every
+// request looks its model up, mostly without links, and then the folders above
+// `root` need no second look.
+std::optional<fs::path> CanonicalBelow(const fs::path& path,
+                                       const fs::path& root) {
+  fs::path at = root;
+  for (auto part = std::next(path.begin(),
+                             std::distance(root.begin(), root.end()));
+       part != path.end(); ++part) {
+    at /= *part;
+    std::error_code error;
+    const fs::file_type type = fs::symlink_status(at, error).type();
+    if (type == fs::file_type::not_found || type == fs::file_type::none) {
+      return std::nullopt;
+    }
+    if (type == fs::file_type::symlink) return Canonical(path);
+  }
+  return at;
+}
+
 bool IsInside(const fs::path& path, const fs::path& root) {
   const auto [root_end, path_at] =
       std::mismatch(root.begin(), root.end(), path.begin(), path.end());
@@ -51,8 +72,9 @@ bool IsInside(const fs::path& path, const fs::path& root) {
 // `folder` without links, if it and the config.json in it lie under `root`.
 std::optional<fs::path> ModelPath(const fs::path& folder,
                                   const fs::path& root) {
-  const std::optional<fs::path> resolved = Canonical(folder);
-  const std::optional<fs::path> config = Canonical(folder / "config.json");
+  const std::optional<fs::path> resolved = CanonicalBelow(folder, root);
+  const std::optional<fs::path> config =
+      CanonicalBelow(folder / "config.json", root);
   std::error_code error;
   if (!resolved.has_value() || !config.has_value() ||
       !IsInside(*resolved, root) || !IsInside(*config, root) ||

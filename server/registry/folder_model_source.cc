@@ -1,16 +1,17 @@
 #include "moescope/registry/model_source.h"
 
+#include <dirent.h>
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <system_error>
+#include <cerrno>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "moescope/base/file.h"
-#include "moescope/base/sha256.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/model/tree_hash.h"
 
@@ -39,31 +40,32 @@ class FolderModelSource final : public ModelSource {
 
   absl::StatusOr<std::string> Fingerprint(
       const model::ModelFolder& folder) const override {
+    // Every request asks for it, so files are looked up from their folder, not
+    // from the root.
+    DIR* const entries = ::opendir(folder.path.c_str());
+    if (entries == nullptr) {
+      return ErrnoStatus(errno, absl::StrCat("model ", folder.name));
+    }
+    const auto closer = absl::MakeCleanup([entries] { ::closedir(entries); });
     std::vector<std::string> lines;
-    std::error_code error;
-    std::filesystem::directory_iterator entry(folder.path, error);
-    while (!error && entry != std::filesystem::directory_iterator() &&
-           lines.size() < kMaxFiles) {
+    errno = 0;
+    while (const dirent* const entry = ::readdir(entries)) {
       // Through links: a Hugging Face cache links to its blobs.
       struct stat info {};
-      if (::stat(entry->path().c_str(), &info) == 0 && S_ISREG(info.st_mode)) {
+      if (::fstatat(::dirfd(entries), entry->d_name, &info, 0) == 0 &&
+          S_ISREG(info.st_mode) && lines.size() < kMaxFiles) {
         lines.push_back(absl::StrCat(
-            entry->path().filename().string(), "|", info.st_size, "|",
-            info.st_mtim.tv_sec, ".", info.st_mtim.tv_nsec, "|",
-            info.st_ctim.tv_sec, ".", info.st_ctim.tv_nsec, "|", info.st_ino));
+            entry->d_name, "|", info.st_size, "|", info.st_mtim.tv_sec, ".",
+            info.st_mtim.tv_nsec, "|", info.st_ctim.tv_sec, ".",
+            info.st_ctim.tv_nsec, "|", info.st_ino));
       }
-      entry.increment(error);
+      errno = 0;
     }
-    if (error) {
-      return ErrnoStatus(error.value(), absl::StrCat("model ", folder.name));
+    if (errno != 0) {
+      return ErrnoStatus(errno, absl::StrCat("model ", folder.name));
     }
     std::sort(lines.begin(), lines.end());
-    Sha256 hash;
-    hash.Update(folder.path);
-    for (const std::string& line : lines) {
-      hash.Update(absl::StrCat("\n", line));
-    }
-    return hash.HexDigest();
+    return absl::StrCat(folder.path, "\n", absl::StrJoin(lines, "\n"));
   }
 
   absl::StatusOr<std::shared_ptr<const model::Checkpoint>> Open(

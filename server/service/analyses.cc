@@ -122,20 +122,16 @@ absl::StatusOr<SubmitReply> SubmitJob(Service::State& state,
 
 // The cached answer, or nullptr when it has gone since it was looked for.
 std::unique_ptr<ResultStream> OpenHit(Service::State& state,
-                                      const std::string& key) {
-  const auto row = state.store->GetResult(key);
-  if (!row.ok()) {
-    return nullptr;
-  }
+                                      const ResultRow& row) {
   const std::int64_t memory_hits = state.results->stats().memory_hits;
-  auto stream = OpenFinished(state, *row, 0);
+  auto stream = OpenFinished(state, row, 0);
   if (!stream.ok()) {
     return nullptr;
   }
   if (state.results->stats().memory_hits > memory_hits) {
-    CountHit(state, "memory", state.cache_memory_hits, *row);
+    CountHit(state, "memory", state.cache_memory_hits, row);
   } else {
-    CountHit(state, "disk", state.cache_disk_hits, *row);
+    CountHit(state, "disk", state.cache_disk_hits, row);
   }
   return *std::move(stream);
 }
@@ -207,9 +203,9 @@ absl::StatusOr<std::unique_ptr<ResultStream>> Service::Run(
   MOESCOPE_RETURN_IF_ERROR(RefuseWhileDraining(*state_));
   const bool may_use = request.cache_policy == CachePolicy::kUse ||
                        request.cache_policy == CachePolicy::kOnly;
-  if (may_use && prepared.cached) {
+  if (may_use && prepared.answer.has_value()) {
     // A hit needs no job: nothing is written.
-    std::unique_ptr<ResultStream> stream = OpenHit(*state_, prepared.key);
+    std::unique_ptr<ResultStream> stream = OpenHit(*state_, *prepared.answer);
     if (stream != nullptr) {
       return stream;
     }

@@ -94,37 +94,39 @@ std::string ComputeKey(const spec::AnalysisSpec& spec,
   return Sha256Hex(bytes);
 }
 
-bool HasAnswer(Service::State& state, absl::string_view key) {
-  const auto row = state.store->GetResult(key);
-  return row.ok() && state.results->HasSealed(row->key);
+std::optional<ResultRow> FindAnswer(Service::State& state,
+                                    absl::string_view key) {
+  auto row = state.store->GetResult(key);
+  return row.ok() && state.results->HasSealed(row->key)
+             ? std::make_optional(*std::move(row))
+             : std::nullopt;
 }
 
-// The key to file an answer under, and whether it is there.
+// The key to file an answer under, and the answer where it is there.
 struct ChosenKey {
   std::string key;
-  bool answered = false;
+  std::optional<ResultRow> answer;
 };
 
 // Of `keys` the first, unless the answer is under way under another. One that
 // was filed before the content was known is also filed under the first.
 absl::StatusOr<ChosenKey> ChooseKey(Service::State& state,
                                     const std::vector<std::string>& keys) {
-  if (HasAnswer(state, keys.front())) {
-    return ChosenKey{keys.front(), true};
-  }
-  for (std::size_t i = 1; i < keys.size(); ++i) {
-    if (HasAnswer(state, keys[i])) {
+  std::optional<ResultRow> answer = FindAnswer(state, keys.front());
+  for (std::size_t i = 1; i < keys.size() && !answer.has_value(); ++i) {
+    answer = FindAnswer(state, keys[i]);
+    if (answer.has_value()) {
       MOESCOPE_RETURN_IF_ERROR(
           state.store->AddResultAlias(keys[i], keys.front()));
-      return ChosenKey{keys.front(), true};
+      break;
     }
     MOESCOPE_ASSIGN_OR_RETURN(const std::optional<JobRecord> live,
                               state.store->FindLiveJob(keys[i]));
     if (live.has_value()) {
-      return ChosenKey{keys[i], false};
+      return ChosenKey{keys[i], std::nullopt};
     }
   }
-  return ChosenKey{keys.front(), false};
+  return ChosenKey{keys.front(), std::move(answer)};
 }
 
 constexpr std::size_t kQuestionDigits = 32;
@@ -241,7 +243,8 @@ absl::StatusOr<PreparedAnalysis> Service::Prepare(
       ChosenKey chosen,
       ChooseKey(*state_, PossibleKeys(*state_, prepared.spec, checkpoints)));
   prepared.key = std::move(chosen.key);
-  prepared.cached = chosen.answered;
+  prepared.cached = chosen.answer.has_value();
+  prepared.answer = std::move(chosen.answer);
   prepared.spec_json = codec::SpecToJson(prepared.spec);
   const analysis::CostEstimate cost =
       EstimateCost(*state_, prepared.spec, checkpoints);

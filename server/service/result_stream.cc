@@ -25,22 +25,23 @@ LogExtent ExtentOf(const Committed& committed) {
 
 // What to answer when a finished result can't be read: damaged bytes are never
 // served, but forgotten, so that whoever asks again has them computed anew.
-absl::Status Dropped(Service::State& service, absl::string_view key,
+absl::Status Dropped(Service::State& service, const ResultRow& row,
                      const absl::Status& status) {
   if (!absl::IsDataLoss(status) && !absl::IsNotFound(status)) {
     return status;
   }
-  ForgetResult(service, key);
+  // Unless another answer has been filed since the row was read.
+  if (const auto now = service.store->GetResult(row.key);
+      !now.ok() || now->digest == row.digest) {
+    ForgetResult(service, row.key);
+  }
   return FieldError(absl::StatusCode::kNotFound, "name",
-                    absl::StrCat("the bytes of result \"", key,
+                    absl::StrCat("the bytes of result \"", row.key,
                                  "\" are damaged or gone: ask for it again"),
                     "RESULT_NOT_FOUND");
 }
 
-absl::Status OpenSealedLog(ResultStream::State& state,
-                           const std::string& key) {
-  MOESCOPE_ASSIGN_OR_RETURN(const ResultRow row,
-                            state.service.store->GetResult(key));
+absl::Status OpenSealedLog(ResultStream::State& state, ResultRow row) {
   auto reader = state.service.results->OpenSealed(row.key, ExtentOf(row),
                                                   state.next_chunk);
   if (absl::IsOutOfRange(reader.status())) {
@@ -49,11 +50,10 @@ absl::Status OpenSealedLog(ResultStream::State& state,
                                    row.records, "]"));
   }
   if (!reader.ok()) {
-    return Dropped(state.service, row.key, reader.status());
+    return Dropped(state.service, row, reader.status());
   }
   state.reader = *std::move(reader);
-  state.sealed = true;
-  state.sealed_key = row.key;
+  state.row = std::move(row);
   return absl::OkStatus();
 }
 
@@ -96,8 +96,8 @@ absl::StatusOr<bool> FollowAnother(ResultStream::State& state,
   if (state.of != Reader::kResult || WorkFailed(state.service, ended)) {
     return false;
   }
-  if (state.service.store->GetResult(state.key).ok()) {
-    MOESCOPE_RETURN_IF_ERROR(OpenSealedLog(state, state.key));
+  if (auto row = state.service.store->GetResult(state.key); row.ok()) {
+    MOESCOPE_RETURN_IF_ERROR(OpenSealedLog(state, *std::move(row)));
     return true;
   }
   MOESCOPE_ASSIGN_OR_RETURN(const std::optional<JobRecord> other,
@@ -117,8 +117,10 @@ absl::StatusOr<bool> LookAtJob(ResultStream::State& state) {
     state.lease.reset();
   }
   if (job.state == JobState::kSucceeded) {
-    MOESCOPE_RETURN_IF_ERROR(OpenSealedLog(
-        state, job.result_key.empty() ? state.key : job.result_key));
+    MOESCOPE_ASSIGN_OR_RETURN(
+        ResultRow row, state.service.store->GetResult(
+                           job.result_key.empty() ? state.key : job.result_key));
+    MOESCOPE_RETURN_IF_ERROR(OpenSealedLog(state, std::move(row)));
     return true;
   }
   if (IsFinished(job.state)) {
@@ -202,11 +204,11 @@ absl::StatusOr<ResultView> ViewOf(const ResultRow& row) {
 }
 
 absl::StatusOr<std::unique_ptr<ResultStream>> OpenFinished(
-    Service::State& service, const ResultRow& row, std::int64_t first_chunk) {
+    Service::State& service, ResultRow row, std::int64_t first_chunk) {
   auto state = std::make_unique<ResultStream::State>(service);
   state->key = row.key;
   state->next_chunk = first_chunk;
-  MOESCOPE_RETURN_IF_ERROR(OpenSealedLog(*state, row.key));
+  MOESCOPE_RETURN_IF_ERROR(OpenSealedLog(*state, std::move(row)));
   return std::make_unique<ResultStream>(std::move(state));
 }
 
@@ -243,8 +245,8 @@ absl::StatusOr<std::optional<spec::Chunk>> ResultStream::Next(
     if (state.reader != nullptr) {
       const auto next = state.reader->Next();
       if (!next.ok()) {
-        return state.sealed
-                   ? Dropped(state.service, state.sealed_key, next.status())
+        return state.row.has_value()
+                   ? Dropped(state.service, *state.row, next.status())
                    : next.status();
       }
       const std::optional<absl::string_view>& record = *next;
@@ -254,7 +256,7 @@ absl::StatusOr<std::optional<spec::Chunk>> ResultStream::Next(
                                   codec::DecodeChunk(*record));
         return std::optional<spec::Chunk>(std::move(chunk));
       }
-      if (state.sealed) {
+      if (state.row.has_value()) {
         state.at_end = true;
         break;
       }
@@ -265,9 +267,8 @@ absl::StatusOr<std::optional<spec::Chunk>> ResultStream::Next(
 }
 
 absl::StatusOr<ResultView> ResultStream::Info() const {
-  const auto row = state_->service.store->GetResult(state_->key);
-  if (row.ok()) {
-    return ViewOf(*row);
+  if (state_->row.has_value()) {
+    return ViewOf(*state_->row);
   }
   ResultView view;
   view.name = state_->key;

@@ -32,9 +32,9 @@ struct ResultStream::State {
   std::unique_ptr<LogReader> reader;
   /// Fence of the running log that `reader` reads; 0 for a sealed one.
   std::int64_t fence = 0;
-  bool sealed = false;
-  /// Name of the sealed log, which an alias of it is not.
-  std::string sealed_key;
+  /// The finished result that `reader` reads. Its name is that of the log, which
+  /// an alias is not.
+  std::optional<ResultRow> row;
   bool at_end = false;
 };
 
@@ -42,7 +42,7 @@ struct ResultStream::State {
 /// Errors: NOT_FOUND (its bytes are damaged or gone: the row is then forgotten),
 /// OUT_OF_RANGE field "first_chunk".
 absl::StatusOr<std::unique_ptr<ResultStream>> OpenFinished(
-    Service::State& service, const ResultRow& row, std::int64_t first_chunk);
+    Service::State& service, ResultRow row, std::int64_t first_chunk);
 
 /// A stream that follows `job`. For its caller it also keeps the job alive.
 std::unique_ptr<ResultStream> FollowJob(Service::State& service,

@@ -130,7 +130,8 @@ struct ExecutionRecord {
 /// A finished answer: where it is filed and what proves it whole.
 struct ResultRow {
   std::string key;
-  /// Other keys under which the same answer is found.
+  /// Other keys under which the same answer is to be found; empty in rows that
+  /// are read.
   std::vector<std::string> alias_keys;
   std::string analysis;
   std::int64_t bytes = 0;

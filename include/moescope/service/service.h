@@ -49,6 +49,8 @@ struct PreparedAnalysis {
   std::vector<std::string> identities;
   CostView cost;
   bool cached = false;  ///< Whether the answer is there now.
+  /// The answer that Prepare found; nullopt: it found none.
+  std::optional<ResultRow> answer;
 };
 
 /// A job about one model as a client asks for it.
