@@ -162,6 +162,8 @@ class Matching {
       add("null.joint_sd", null_->joint_sd);
       add("null.single_error", null_->single_error);
       add("null.joint_error", null_->joint_error);
+      add("null.single_sd_error", null_->single_sd_error);
+      add("null.joint_sd_error", null_->joint_sd_error);
       chunk.arrays.push_back(
           spec::MakeCount(internal::LayerName(layer, "null.simulated_width"),
                           null_->simulated_width));

@@ -73,9 +73,13 @@ std::vector<ArrayDeclaration> OfLayer() {
        "How far null.single_mean may be off where it is extrapolated."},
       {prefix + "null.joint_error", real, {}, "1",
        "How far null.joint_mean may be off where it is extrapolated."},
+      {prefix + "null.single_sd_error", real, {}, "1",
+       "How far null.single_sd may be off where it is extrapolated."},
+      {prefix + "null.joint_sd_error", real, {}, "1",
+       "How far null.joint_sd may be off where it is extrapolated."},
       {prefix + "null.simulated_width", DType::kInt64, {}, "neurons",
        "Largest width drawn; less than F: means are extrapolated in "
-       "sqrt(2 ln F)."},
+       "sqrt(2 ln F), standard deviations as F^-0.63."},
   };
 }
 

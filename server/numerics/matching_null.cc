@@ -4,12 +4,12 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <limits>
 #include <random>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "server/numerics/matching_null_internal.h"
 
 #include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
@@ -94,7 +94,8 @@ absl::StatusOr<Draw> RunDraw(std::int64_t width, std::int64_t depth,
 struct MeanAndDeviation {
   double mean = 0;
   double sd = 0;
-  double standard_error = 0;
+  double standard_error = 0;  // of the mean
+  double sd_error = 0;        // of the deviation
 };
 
 MeanAndDeviation Describe(const std::vector<double>& values) {
@@ -109,6 +110,7 @@ MeanAndDeviation Describe(const std::vector<double>& values) {
   }
   found.sd = std::sqrt(squares / (n - 1));
   found.standard_error = found.sd / std::sqrt(n);
+  found.sd_error = found.sd / std::sqrt(2 * (n - 1));
   return found;
 }
 
@@ -138,34 +140,59 @@ absl::StatusOr<WidthNull> Simulate(std::int64_t width, std::int64_t depth,
   return WidthNull{Describe(single), Describe(joint)};
 }
 
+// Standard deviations fall as this power of the width: found by drawing widths
+// of 64 to 1024 at depths of 64 and 512 hundreds of times, which it fits within
+// 5 %.
+constexpr double kDeviationExponent = 0.63;
+
 double Growth(std::int64_t width) {
   return std::sqrt(2 * std::log(static_cast<double>(width)));
 }
 
 struct Extrapolated {
-  MeanAndDeviation value;
-  double error = 0;
+  double mean = 0;
+  double mean_error = 0;
+  double sd = 0;
+  double sd_error = 0;
 };
 
-// From a quarter, a half and all of kMaxSimulatedWidth.
+// From a quarter, a half and all of `drawn`, the largest width drawn.
 Extrapolated Extrapolate(const MeanAndDeviation& quarter,
                          const MeanAndDeviation& half,
-                         const MeanAndDeviation& full, std::int64_t width) {
-  const double x0 = Growth(kMaxSimulatedWidth / 4);
-  const double x1 = Growth(kMaxSimulatedWidth / 2);
-  const double x2 = Growth(kMaxSimulatedWidth);
+                         const MeanAndDeviation& full, std::int64_t drawn,
+                         std::int64_t width) {
+  const double x0 = Growth(drawn / 4);
+  const double x1 = Growth(drawn / 2);
+  const double x2 = Growth(drawn);
   const double steps = (Growth(width) - x2) / (x2 - x1);
   Extrapolated found;
-  found.value.mean = full.mean + (full.mean - half.mean) * steps;
-  found.value.sd = full.sd * static_cast<double>(kMaxSimulatedWidth) /
-                   static_cast<double>(width);
+  found.mean = full.mean + (full.mean - half.mean) * steps;
   const double foretold =
       half.mean + (half.mean - quarter.mean) * (x2 - x1) / (x1 - x0);
   // The miss of one step adds up over steps as their sum does.
-  found.error = std::fabs(full.mean - foretold) * steps * (steps + 1) / 2 +
-                2 * (full.standard_error * (1 + steps) +
-                     half.standard_error * steps);
+  found.mean_error = std::fabs(full.mean - foretold) * steps * (steps + 1) / 2 +
+                     2 * (full.standard_error * (1 + steps) +
+                          half.standard_error * steps);
+  const double times = static_cast<double>(width) / static_cast<double>(drawn);
+  const double fall = std::pow(times, -kDeviationExponent);
+  found.sd = full.sd * fall;
+  // By what the law is off per doubling, as a logarithm; from a quarter to all
+  // it has two of them to show.
+  const double drift = std::fabs(
+      std::log(full.sd / quarter.sd * std::pow(4, kDeviationExponent)) / 2);
+  found.sd_error = found.sd * std::expm1(drift * std::log2(times)) +
+                   2 * full.sd_error * fall;
   return found;
+}
+
+absl::Status CheckArguments(std::int64_t width, std::int64_t depth,
+                            std::int64_t draws, std::int64_t seed) {
+  if (width < 1 || depth < 1 || draws < 2 || seed < 0) {
+    return InvalidField("draws", absl::StrCat("no null of width ", width,
+                                              ", depth ", depth, ", draws ",
+                                              draws, ", seed ", seed));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -173,12 +200,18 @@ Extrapolated Extrapolate(const MeanAndDeviation& quarter,
 absl::StatusOr<MatchingNull> SimulateMatchingNull(
     std::int64_t width, std::int64_t depth, std::int64_t draws,
     std::int64_t seed, ThreadPool& pool, const RunContext& context) {
-  if (width < 1 || depth < 1 || draws < 2 || seed < 0) {
-    return InvalidField("draws", absl::StrCat("no null of width ", width,
-                                              ", depth ", depth, ", draws ",
-                                              draws, ", seed ", seed));
-  }
-  const std::int64_t drawn = std::min(width, kMaxSimulatedWidth);
+  return internal::SimulateMatchingNull(width, depth, draws, seed,
+                                        kMaxSimulatedWidth, pool, context);
+}
+
+namespace internal {
+
+absl::StatusOr<MatchingNull> SimulateMatchingNull(
+    std::int64_t width, std::int64_t depth, std::int64_t draws,
+    std::int64_t seed, std::int64_t max_simulated_width, ThreadPool& pool,
+    const RunContext& context) {
+  MOESCOPE_RETURN_IF_ERROR(CheckArguments(width, depth, draws, seed));
+  const std::int64_t drawn = std::min(width, max_simulated_width);
   MOESCOPE_ASSIGN_OR_RETURN(
       const WidthNull full,
       Simulate(drawn, depth, draws, seed, pool, context));
@@ -198,16 +231,19 @@ absl::StatusOr<MatchingNull> SimulateMatchingNull(
       const WidthNull quarter,
       Simulate(drawn / 4, depth, draws, seed, pool, context));
   const Extrapolated single =
-      Extrapolate(quarter.single, half.single, full.single, width);
+      Extrapolate(quarter.single, half.single, full.single, drawn, width);
   const Extrapolated joint =
-      Extrapolate(quarter.joint, half.joint, full.joint, width);
-  null.single_mean = single.value.mean;
-  null.single_sd = single.value.sd;
-  null.single_error = single.error;
-  null.joint_mean = joint.value.mean;
-  null.joint_sd = joint.value.sd;
-  null.joint_error = joint.error;
+      Extrapolate(quarter.joint, half.joint, full.joint, drawn, width);
+  null.single_mean = single.mean;
+  null.single_sd = single.sd;
+  null.single_error = single.mean_error;
+  null.single_sd_error = single.sd_error;
+  null.joint_mean = joint.mean;
+  null.joint_sd = joint.sd;
+  null.joint_error = joint.mean_error;
+  null.joint_sd_error = joint.sd_error;
   return null;
 }
 
+}  // namespace internal
 }  // namespace moescope::numerics

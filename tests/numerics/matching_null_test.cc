@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "server/numerics/matching_null_internal.h"
+
 namespace moescope::numerics {
 namespace {
 
@@ -32,6 +34,7 @@ TEST(MatchingNullTest, HasNoChoiceWithOneNeuron) {
   EXPECT_NEAR(null.joint_sd, joint_sd, 4 * joint_sd / std::sqrt(2 * kDraws));
   EXPECT_EQ(null.simulated_width, 1);
   EXPECT_EQ(null.single_error, 0);
+  EXPECT_EQ(null.single_sd_error, 0);
 }
 
 TEST(MatchingNullTest, OfTwoNeuronsTheBetterOrderIsTaken) {
@@ -60,6 +63,61 @@ TEST(MatchingNullTest, DependsOnTheSeedAloneNotOnThreads) {
   EXPECT_EQ(one.single_mean, three.single_mean);
   EXPECT_EQ(one.joint_sd, three.joint_sd);
   EXPECT_NE(one.single_mean, other.single_mean);
+}
+
+// Of the standard deviation of n values: sd / √(2 (n − 1)).
+double SdError(double sd, double n) { return sd / std::sqrt(2 * (n - 1)); }
+
+// How many of 8 seeds extrapolate from 256 neurons to what is drawn of 1024,
+// within the errors that they state and three standard errors of what is drawn.
+struct Covered {
+  int means = 0;
+  int single_sds = 0;
+  int joint_sds = 0;
+};
+
+Covered CountCovered(std::int64_t depth) {
+  constexpr double kDraws = 40;
+  ThreadPool pool(2);
+  const MatchingNull drawn =
+      *SimulateMatchingNull(1024, depth, 40, 100, pool, RunContext());
+  Covered covered;
+  for (std::int64_t seed = 0; seed < 8; ++seed) {
+    const MatchingNull null = *internal::SimulateMatchingNull(
+        1024, depth, 10, seed, 256, pool, RunContext());
+    EXPECT_EQ(null.simulated_width, 256);
+    covered.means += std::fabs(null.single_mean - drawn.single_mean) <=
+                     null.single_error +
+                         3 * drawn.single_sd / std::sqrt(3 * kDraws);
+    covered.single_sds += std::fabs(null.single_sd - drawn.single_sd) <=
+                          null.single_sd_error +
+                              3 * SdError(drawn.single_sd, 3 * kDraws);
+    covered.joint_sds += std::fabs(null.joint_sd - drawn.joint_sd) <=
+                         null.joint_sd_error +
+                             3 * SdError(drawn.joint_sd, kDraws);
+    // An error beyond the value would say nothing.
+    EXPECT_LT(null.single_sd_error, null.single_sd);
+  }
+  return covered;
+}
+
+TEST(MatchingNullTest, StatesHowFarAnExtrapolatedDeviationIsOff) {
+  const Covered covered = CountCovered(64);
+
+  EXPECT_EQ(covered.means, 8);
+  EXPECT_EQ(covered.single_sds, 8);
+  EXPECT_EQ(covered.joint_sds, 8);
+}
+
+TEST(MatchingNullTest, ErrorsOfADeviationFallWithTheNumberOfDraws) {
+  ThreadPool pool(2);
+  const MatchingNull few = *internal::SimulateMatchingNull(
+      128, 16, 8, 0, 64, pool, RunContext());
+  const MatchingNull many = *internal::SimulateMatchingNull(
+      128, 16, 512, 0, 64, pool, RunContext());
+
+  EXPECT_GE(few.single_sd_error, 2 * SdError(few.single_sd, 24));
+  EXPECT_LT(many.single_sd_error, few.single_sd_error);
 }
 
 TEST(MatchingNullTest, RefusesWhatHasNoDeviation) {

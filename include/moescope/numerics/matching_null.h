@@ -25,6 +25,11 @@ struct MatchingNull {
   /// two standard errors of the means that it starts from.
   double single_error = 0;
   double joint_error = 0;
+  /// The same for the standard deviations: by how much their law is off per
+  /// doubling of the widths drawn, over the doublings beyond these, plus two
+  /// standard errors of the deviation that it starts from.
+  double single_sd_error = 0;
+  double joint_sd_error = 0;
 };
 
 /// Definition: per draw six matrices [width, depth] of independent standard
@@ -32,7 +37,8 @@ struct MatchingNull {
 /// (one joint value). Above kMaxSimulatedWidth, widths of that and a
 /// half and a quarter of it are drawn, and means go on linearly in
 /// √(2 ln width), the growth of a largest of so many Gaussian numbers; standard
-/// deviations fall as 1/width.
+/// deviations fall as width^-0.63, which fits what is drawn of 64 to 1024
+/// neurons within 5 %.
 /// Source: null of the reordering of arXiv 2406.18219, section 4.1.2.
 /// Units and range: seed ≥ 0 names the stream; draws ≥ 2.
 /// Cost: 8 · 2 width² depth flops and four assignments a draw.

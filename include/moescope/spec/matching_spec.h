@@ -12,7 +12,7 @@ namespace moescope::spec {
 /// declares stands in moescope/spec/analysis_spec.h.
 struct NeuronMatchingSpec {
   static constexpr absl::string_view kName = "neuron_matching";
-  static constexpr int kVersion = 1;
+  static constexpr int kVersion = 2;
 
   std::string model;
   std::vector<std::int64_t> layers;  ///< MoE layers, rising; empty: all.
