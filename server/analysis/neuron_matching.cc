@@ -1,8 +1,8 @@
 #include "moescope/analysis/neuron_matching.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +14,7 @@
 #include "absl/types/span.h"
 #include "server/analysis/chunk_emitter_internal.h"
 #include "server/analysis/matched_pair_internal.h"
+#include "server/analysis/ordered_emitter_internal.h"
 #include "server/analysis/participants_internal.h"
 
 #include "moescope/base/mutex.h"
@@ -27,38 +28,9 @@ namespace {
 using internal::MatchedPart;
 using internal::Participant;
 
-// Emits chunks in order, whoever finishes first. Threads: safe.
-class OrderedEmitter {
- public:
-  OrderedEmitter(std::int64_t first, ChunkSink& sink, Progress progress,
-                 const RunContext& context)
-      : sink_(sink), context_(context), next_(first),
-        progress_(std::move(progress)) {}
-
-  absl::Status Put(std::int64_t number, spec::Chunk chunk) {
-    const MutexLock lock(mutex_);
-    waiting_.emplace(number, std::move(chunk));
-    while (!waiting_.empty() && waiting_.begin()->first == next_) {
-      spec::Chunk ready = std::move(waiting_.begin()->second);
-      waiting_.erase(waiting_.begin());
-      MOESCOPE_RETURN_IF_ERROR(sink_.Emit(std::move(ready)));
-      // A chunk that waited is not emitted any more once the work is unwanted.
-      MOESCOPE_RETURN_IF_ERROR(context_.Check());
-      ++next_;
-      progress_.done = next_;
-      context_.ReportProgress(progress_);
-    }
-    return absl::OkStatus();
-  }
-
- private:
-  Mutex mutex_;
-  ChunkSink& sink_;
-  const RunContext& context_;
-  std::int64_t next_ ABSL_GUARDED_BY(mutex_);
-  Progress progress_ ABSL_GUARDED_BY(mutex_);
-  std::map<std::int64_t, spec::Chunk> waiting_ ABSL_GUARDED_BY(mutex_);
-};
+// Chunks that may wait for a slow pair, at least: each has up to four
+// permutations of 8 F bytes.
+constexpr std::int64_t kChunksAhead = 16;
 
 // Cost matrices, as many as were ever in use together. Threads: safe.
 class MatrixPool {
@@ -263,15 +235,15 @@ absl::Status RunNeuronMatching(const spec::NeuronMatchingSpec& spec,
     return absl::OkStatus();
   }
   MOESCOPE_RETURN_IF_ERROR(matching.DrawNull(pool, context));
-  OrderedEmitter emitter(resume.chunks, sink,
-                         {"neuron matching", resume.chunks, total, "pairs"},
-                         context);
+  internal::OrderedEmitter emitter(
+      resume.chunks, std::max<std::int64_t>(kChunksAhead, 4 * pool.num_threads()),
+      sink, {"neuron matching", resume.chunks, total, "pairs"}, context);
   return pool.ParallelFor(total - resume.chunks, [&](std::int64_t i) {
-    MOESCOPE_RETURN_IF_ERROR(context.Check());
     const std::int64_t number = resume.chunks + i;
-    absl::StatusOr<spec::Chunk> chunk = matching.MakeChunk(number, pool, context);
-    return chunk.ok() ? emitter.Put(number, *std::move(chunk))
-                      : chunk.status();
+    return emitter.Emit(number, [&]() -> absl::StatusOr<spec::Chunk> {
+      MOESCOPE_RETURN_IF_ERROR(context.Check());
+      return matching.MakeChunk(number, pool, context);
+    });
   });
 }
 

@@ -28,7 +28,8 @@ spec::AnalysisInfo NeuronMatchingInfo();
 /// and flattened cosines in fp64. With a weight that is not finite a pair has
 /// NaN, permutation −1 and zeros for the certificate; such weights are counted.
 /// Cost: 2 F² D flops per pair and projection, and a few passes over F². One
-/// cost matrix (4 F² bytes) per thread.
+/// cost matrix (4 F² bytes) per thread; 16 chunks, or 4 per thread if that is
+/// more, wait for a slow pair, then threads do.
 /// Errors: FAILED_PRECONDITION field spec.participants (no shared experts in a
 /// layer, or of another width than a routed expert); INTERNAL (an input is
 /// missing, library failure); CANCELLED, DEADLINE_EXCEEDED.
