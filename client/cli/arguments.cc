@@ -255,7 +255,8 @@ class CommandLine {
     trace
         ->add_option("--fields", a_.fields,
                      "Among ids,weights,logits,scores,margin,entropy,"
-                     "choice,group_mask,shared_share; default "
+                     "choice,group_mask,shared_share, and with attention_ before "
+                     "it each of the first six for jetmoe's attention; default "
                      "ids,weights,logits")
         ->delimiter(',');
     AddCachePolicy(trace);

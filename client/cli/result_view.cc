@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -23,8 +24,8 @@
 namespace moescope::client {
 namespace {
 
-// Columns of a trace before the rest of the layers is only counted.
-constexpr std::size_t kMaxLayersShown = 8;
+// Columns of a trace before the rest of the routers is only counted.
+constexpr std::size_t kMaxColumnsShown = 8;
 
 std::string TimeText(const google::protobuf::Timestamp& time) {
   return absl::FormatTime(
@@ -73,24 +74,46 @@ TokenPlaces FindPlaces(absl::Span<const spec::Array> arrays,
   return places;
 }
 
-// Layers that have chosen experts, rising.
-std::vector<std::int64_t> TracedLayers(absl::Span<const spec::Array> arrays) {
-  std::vector<std::int64_t> layers;
+// A router that chose experts.
+struct TracedRouter {
+  std::int64_t layer = 0;
+  bool of_attention = false;
+
+  bool operator<(const TracedRouter& other) const {
+    return std::tie(layer, of_attention) <
+           std::tie(other.layer, other.of_attention);
+  }
+  std::string Array(absl::string_view name) const {
+    return absl::StrCat("layer.", layer, of_attention ? ".attention_" : ".",
+                        name);
+  }
+  std::string Title() const {
+    return absl::StrCat("layer ", layer, of_attention ? " attention" : "");
+  }
+};
+
+// By layer, the attention's router after that of the experts.
+std::vector<TracedRouter> TracedRouters(absl::Span<const spec::Array> arrays) {
+  std::vector<TracedRouter> routers;
   for (const spec::Array& array : arrays) {
     const std::vector<absl::string_view> parts =
         absl::StrSplit(array.name, '.');
-    std::int64_t layer = 0;
-    if (parts.size() == 3 && parts[2] == "topk_ids" &&
-        array.shape.size() == 2 && absl::SimpleAtoi(parts[1], &layer)) {
-      layers.push_back(layer);
+    TracedRouter router;
+    if (parts.size() != 3 || array.shape.size() != 2 ||
+        !absl::SimpleAtoi(parts[1], &router.layer)) {
+      continue;
+    }
+    router.of_attention = parts[2] == "attention_topk_ids";
+    if (router.of_attention || parts[2] == "topk_ids") {
+      routers.push_back(router);
     }
   }
-  std::sort(layers.begin(), layers.end());
-  return layers;
+  std::sort(routers.begin(), routers.end());
+  return routers;
 }
 
-// One layer's experts of every token, ready to be printed.
-struct LayerColumn {
+// One router's experts of every token, ready to be printed.
+struct RouterColumn {
   std::vector<double> ids;
   std::vector<double> weights;
   std::size_t experts_per_token = 0;
@@ -112,13 +135,11 @@ struct LayerColumn {
   }
 };
 
-LayerColumn MakeColumn(absl::Span<const spec::Array> arrays,
-                       std::int64_t layer) {
-  LayerColumn column;
-  const spec::Array* ids =
-      Find(arrays, absl::StrCat("layer.", layer, ".topk_ids"));
-  const spec::Array* weights =
-      Find(arrays, absl::StrCat("layer.", layer, ".topk_weights"));
+RouterColumn MakeColumn(absl::Span<const spec::Array> arrays,
+                        const TracedRouter& router) {
+  RouterColumn column;
+  const spec::Array* ids = Find(arrays, router.Array("topk_ids"));
+  const spec::Array* weights = Find(arrays, router.Array("topk_weights"));
   column.ids = spec::ToDoubles(*ids);
   column.experts_per_token = static_cast<std::size_t>(ids->shape[1]);
   if (weights != nullptr) {
@@ -270,20 +291,20 @@ std::vector<std::int32_t> TokensToShow(absl::Span<const spec::Array> arrays) {
 std::string TraceText(absl::Span<const spec::Array> arrays,
                       absl::Span<const v1::Token> tokens) {
   const std::vector<std::int32_t> ids = TokensToShow(arrays);
-  const std::vector<std::int64_t> layers = TracedLayers(arrays);
-  if (ids.empty() || layers.empty()) {
+  const std::vector<TracedRouter> routers = TracedRouters(arrays);
+  if (ids.empty() || routers.empty()) {
     return ArraysText(arrays);
   }
-  const std::size_t shown = std::min(layers.size(), kMaxLayersShown);
+  const std::size_t shown = std::min(routers.size(), kMaxColumnsShown);
   const TokenPlaces places = FindPlaces(arrays, ids.size());
   std::vector<std::string> header = {"pos", "id", "token"};
   if (places.several) {
     header.insert(header.begin(), "seq");
   }
-  std::vector<LayerColumn> columns;
+  std::vector<RouterColumn> columns;
   for (std::size_t i = 0; i < shown; ++i) {
-    header.push_back(absl::StrCat("layer ", layers[i]));
-    columns.push_back(MakeColumn(arrays, layers[i]));
+    header.push_back(routers[i].Title());
+    columns.push_back(MakeColumn(arrays, routers[i]));
   }
   Table table(header);
   for (std::size_t t = 0; t < ids.size(); ++t) {
@@ -294,7 +315,7 @@ std::string TraceText(absl::Span<const spec::Array> arrays,
     if (places.several) {
       row.insert(row.begin(), absl::StrCat(places.sequences[t]));
     }
-    for (const LayerColumn& column : columns) {
+    for (const RouterColumn& column : columns) {
       row.push_back(column.Cell(t));
     }
     table.Add(std::move(row));
@@ -302,11 +323,11 @@ std::string TraceText(absl::Span<const spec::Array> arrays,
   std::string out = table.Text();
   const auto total =
       static_cast<std::size_t>(Find(arrays, "input_ids")->num_elements());
-  if (total > ids.size() || layers.size() > shown) {
+  if (total > ids.size() || routers.size() > shown) {
     absl::StrAppend(
         &out, "and ", total - ids.size(), " more tokens, ",
-        layers.size() - shown,
-        " more layers: choose with --layers, or write all with -o\n");
+        routers.size() - shown,
+        " more columns: choose with --layers, or write all with -o\n");
   }
   return out;
 }

@@ -6,6 +6,8 @@
 #include <variant>
 #include <vector>
 
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "server/analysis/token_blocks_internal.h"
 
 #include "moescope/analysis/catalogue.h"
@@ -324,7 +326,9 @@ struct Estimator {
   // Bytes per token of a layer's chunk.
   std::int64_t TraceBytes(const spec::RoutingTraceSpec& spec) const {
     std::int64_t bytes = 0;
-    for (const std::string& field : spec.fields) {
+    for (absl::string_view field : spec.fields) {
+      // The attention's router has as many experts, and chooses as many.
+      absl::ConsumePrefix(&field, "attention_");
       if (field == "ids") {
         bytes += 8 * config.router.experts_per_token;
       } else if (field == "weights") {

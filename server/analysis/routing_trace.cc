@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "server/analysis/chunk_emitter_internal.h"
 #include "server/analysis/parameters_internal.h"
@@ -24,29 +26,41 @@ namespace {
 using internal::LayerName;
 using internal::TokenBlock;
 
-struct Fields {
+// Of any router.
+struct RouterFields {
   bool ids = false;
   bool weights = false;
   bool logits = false;
   bool scores = false;
   bool margin = false;
   bool entropy = false;
+};
+
+struct Fields {
+  RouterFields experts;
+  RouterFields attention;
   bool choice = false;
   bool group_mask = false;
   bool shared_share = false;
 };
 
+// Before a field and an array of the attention's router.
+constexpr const char* kAttention = "attention_";
+
 Fields ParseFields(const std::vector<std::string>& names) {
-  const auto has = [&](const char* name) {
+  const auto has = [&](absl::string_view name) {
     return std::find(names.begin(), names.end(), name) != names.end();
   };
+  const auto of_router = [&](const char* prefix) {
+    const auto named = [&](const char* name) {
+      return has(absl::StrCat(prefix, name));
+    };
+    return RouterFields{named("ids"),    named("weights"), named("logits"),
+                        named("scores"), named("margin"),  named("entropy")};
+  };
   Fields fields;
-  fields.ids = has("ids");
-  fields.weights = has("weights");
-  fields.logits = has("logits");
-  fields.scores = has("scores");
-  fields.margin = has("margin");
-  fields.entropy = has("entropy");
+  fields.experts = of_router("");
+  fields.attention = of_router(kAttention);
   fields.choice = has("choice");
   fields.group_mask = has("group_mask");
   fields.shared_share = has("shared_share");
@@ -145,10 +159,18 @@ class TraceObserver final : public model::ForwardObserver {
     layers_done_ = 0;
   }
 
-  absl::Status OnRouting(const model::LayerRouting& routing) override {
-    pending_ = {};
+  absl::Status OnAttentionRouting(
+      const model::LayerRouting& routing) override {
     if (emitter_.wanted()) {
-      pending_ = RoutingChunk(routing);
+      AddRouter(fields_.attention, kAttention, routing);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status OnRouting(const model::LayerRouting& routing) override {
+    if (emitter_.wanted()) {
+      AddRouter(fields_.experts, "", routing);
+      AddRest(routing);
     }
     return fields_.shared_share ? absl::OkStatus() : FinishLayer();
   }
@@ -158,55 +180,57 @@ class TraceObserver final : public model::ForwardObserver {
       return absl::OkStatus();
     }
     if (emitter_.wanted()) {
-      pending_.arrays.push_back(PerToken(
-          LayerName(output.layer, "shared_share"), SharedShares(output)));
+      Add(PerToken(LayerName(output.layer, "shared_share"),
+                   SharedShares(output)));
     }
     return FinishLayer();
   }
 
  private:
-  spec::Chunk RoutingChunk(const model::LayerRouting& routing) const {
-    spec::Chunk chunk;
-    const auto add = [&](spec::Array array) {
-      chunk.arrays.push_back(std::move(array));
+  void Add(spec::Array array) { pending_.arrays.push_back(std::move(array)); }
+
+  void AddRouter(const RouterFields& fields, const char* prefix,
+                 const model::LayerRouting& routing) {
+    const auto name = [&](const char* what) {
+      return LayerName(routing.layer, absl::StrCat(prefix, what));
     };
+    if (fields.ids) {
+      Add(ToArray<std::int64_t>(name("topk_ids"), routing.topk_ids));
+    }
+    if (fields.weights) {
+      Add(ToArray<float>(name("topk_weights"), routing.topk_weights));
+    }
+    if (fields.logits) {
+      Add(ToArray<float>(name("router_logits"), routing.logits));
+    }
+    if (fields.scores) {
+      Add(ToArray<float>(name("router_scores"), routing.scores));
+    }
+    if (fields.margin) {
+      Add(ToArray<float>(name("margin"), routing.margin));
+    }
+    if (fields.entropy) {
+      Add(PerToken(name("entropy"), Entropies(routing.scores)));
+    }
+  }
+
+  void AddRest(const model::LayerRouting& routing) {
     const std::int64_t layer = routing.layer;
-    if (fields_.ids) {
-      add(ToArray<std::int64_t>(LayerName(layer, "topk_ids"),
-                                routing.topk_ids));
-    }
-    if (fields_.weights) {
-      add(ToArray<float>(LayerName(layer, "topk_weights"),
-                         routing.topk_weights));
-    }
-    if (fields_.logits) {
-      add(ToArray<float>(LayerName(layer, "router_logits"), routing.logits));
-    }
-    if (fields_.scores) {
-      add(ToArray<float>(LayerName(layer, "router_scores"), routing.scores));
-    }
-    if (fields_.margin) {
-      add(ToArray<float>(LayerName(layer, "margin"), routing.margin));
-    }
-    if (fields_.entropy) {
-      add(PerToken(LayerName(layer, "entropy"), Entropies(routing.scores)));
-    }
     if (fields_.choice) {
-      add(ToArray<float>(LayerName(layer, "choice"), routing.choice));
+      Add(ToArray<float>(LayerName(layer, "choice"), routing.choice));
     }
     if (fields_.group_mask) {
-      add(ToArray<std::int64_t>(LayerName(layer, "group_mask"),
+      Add(ToArray<std::int64_t>(LayerName(layer, "group_mask"),
                                 routing.group_mask));
     }
     if (routing.depends_on_mask.defined()) {
-      add(ToArray<std::int64_t>(LayerName(layer, "tokens_by_mask"),
+      Add(ToArray<std::int64_t>(LayerName(layer, "tokens_by_mask"),
                                 routing.depends_on_mask.sum(0, true)));
     }
-    return chunk;
   }
 
   absl::Status FinishLayer() {
-    MOESCOPE_RETURN_IF_ERROR(emitter_.Emit(std::move(pending_)));
+    MOESCOPE_RETURN_IF_ERROR(emitter_.Emit(std::exchange(pending_, {})));
     ++layers_done_;
     Progress now = progress_;
     now.done += block_tokens_ * layers_done_ / num_layers_;
@@ -235,46 +259,40 @@ spec::Chunk InputChunk(const TokenBlock& block) {
   return chunk;
 }
 
+// `prefix` and `of` tell this router from the others, in names and in words.
+void DeclareRouter(const char* prefix, const char* of,
+                   std::vector<spec::ArrayDeclaration>& arrays) {
+  const auto add = [&](const char* name, spec::DType type,
+                       std::vector<std::string> shape, const char* unit,
+                       const char* meaning) {
+    arrays.push_back({absl::StrCat("layer.{layer}.", prefix, name), type,
+                      std::move(shape), unit, absl::StrCat(of, meaning)});
+  };
+  const auto real = spec::DType::kFloat32;
+  add("topk_ids", spec::DType::kInt64, {"T", "K"}, "expert",
+      "Chosen experts by falling weight; ties: lower number first.");
+  add("topk_weights", real, {"T", "K"}, "1",
+      "What multiplies the output of each chosen expert.");
+  add("router_logits", real, {"T", "E"}, "1",
+      "The router's output before its score function.");
+  add("router_scores", real, {"T", "E"}, "1",
+      "The router's softmax or sigmoid over all experts.");
+  add("margin", real, {"T"}, "1",
+      "Lowest score among the chosen minus highest among the others.");
+  add("entropy", real, {"T"}, "nats",
+      "Entropy of the scores divided by their sum.");
+}
+
 std::vector<spec::ArrayDeclaration> Declarations() {
   const auto real = spec::DType::kFloat32;
   const auto count = spec::DType::kInt64;
-  return {
+  std::vector<spec::ArrayDeclaration> arrays = {
       {"input_ids", count, {"T"}, "token id", "The tokens, in order."},
       {"sequence_lengths",
        count,
        {"*"},
        "tokens",
        "Lengths of the sequences that the tokens are cut into."},
-      {"layer.{layer}.topk_ids",
-       count,
-       {"T", "K"},
-       "expert",
-       "Chosen experts by falling weight; ties: lower number first."},
-      {"layer.{layer}.topk_weights",
-       real,
-       {"T", "K"},
-       "1",
-       "What multiplies the output of each chosen expert."},
-      {"layer.{layer}.router_logits",
-       real,
-       {"T", "E"},
-       "1",
-       "The router's output before its score function."},
-      {"layer.{layer}.router_scores",
-       real,
-       {"T", "E"},
-       "1",
-       "The router's softmax or sigmoid over all experts."},
-      {"layer.{layer}.margin",
-       real,
-       {"T"},
-       "1",
-       "Lowest score among the chosen minus highest among the others."},
-      {"layer.{layer}.entropy",
-       real,
-       {"T"},
-       "nats",
-       "Entropy of the scores divided by their sum."},
       {"layer.{layer}.choice", real, {"T", "E"}, "1",
        "What experts are chosen by: the score plus the router's correction."},
       {"layer.{layer}.group_mask", count, {"T", "*"}, "1",
@@ -289,6 +307,12 @@ std::vector<spec::ArrayDeclaration> Declarations() {
        "1",
        "|shared| / (|shared| + |routed sum|), L2 norms of the two outputs."},
   };
+  DeclareRouter("", "", arrays);
+  DeclareRouter(kAttention,
+                "Router of the attention, whose experts are groups of query "
+                "heads: ",
+                arrays);
+  return arrays;
 }
 
 }  // namespace
@@ -314,8 +338,9 @@ spec::AnalysisInfo RoutingTraceInfo() {
        {"fields",
         "Among ids, weights, logits, scores, margin, entropy, choice (where a "
         "correction makes it differ from the scores), group_mask (where experts "
-        "have groups), shared_share (where there are shared experts); empty: "
-        "ids, weights, logits."},
+        "have groups), shared_share (where there are shared experts), and where "
+        "the attention has a router of its own each of the first six with "
+        "attention_ before it; empty: ids, weights, logits."},
        {"block_tokens", internal::kBlockTokensMeaning}});
   info.schema.arrays = Declarations();
   return info;

@@ -44,17 +44,17 @@ absl::StatusOr<WeightShard> OpenPytorch(const std::string& path) {
 
 // How a folder may hold its weights.
 struct WeightFormat {
-  const char* index;
   const char* single;
+  const char* index;
   const char* suffix;
   absl::StatusOr<WeightShard> (*open)(const std::string& path);
 };
 
-// In order of preference.
+// In order of preference, in each the single file before the index.
 constexpr WeightFormat kFormats[] = {
-    {"model.safetensors.index.json", "model.safetensors", ".safetensors",
+    {"model.safetensors", "model.safetensors.index.json", ".safetensors",
      &OpenSafetensors},
-    {"pytorch_model.bin.index.json", "pytorch_model.bin", ".bin",
+    {"pytorch_model.bin", "pytorch_model.bin.index.json", ".bin",
      &OpenPytorch}};
 
 // Tensor name to shard name.
@@ -183,19 +183,19 @@ absl::StatusOr<CheckpointFiles> OpenCheckpointFiles(const std::string& folder) {
   MOESCOPE_ASSIGN_OR_RETURN(files.config_text,
                             ReadText(folder, kConfigName, kMaxConfigBytes));
   for (const WeightFormat& format : kFormats) {
-    if (Exists(absl::StrCat(folder, "/", format.index))) {
-      MOESCOPE_RETURN_IF_ERROR(OpenIndexed(folder, format, files));
-      return files;
-    }
     if (Exists(absl::StrCat(folder, "/", format.single))) {
       MOESCOPE_RETURN_IF_ERROR(OpenSingle(folder, format, files));
+      return files;
+    }
+    if (Exists(absl::StrCat(folder, "/", format.index))) {
+      MOESCOPE_RETURN_IF_ERROR(OpenIndexed(folder, format, files));
       return files;
     }
   }
   std::vector<std::string> names;
   for (const WeightFormat& format : kFormats) {
-    names.emplace_back(format.index);
     names.emplace_back(format.single);
+    names.emplace_back(format.index);
   }
   return absl::FailedPreconditionError(absl::StrCat(
       "the model folder has none of ", absl::StrJoin(names, ", ")));

@@ -32,9 +32,8 @@ struct CheckpointFiles {
   TensorMap tensors;
 };
 
-/// Reads `folder`/config.json and maps the shards that
-/// model.safetensors.index.json names, or else model.safetensors; where there
-/// is neither, pytorch_model.bin.index.json and pytorch_model.bin likewise.
+/// Reads `folder`/config.json and maps the weights (in the order that
+/// Checkpoint tells).
 /// Errors: as Checkpoint::Open.
 absl::StatusOr<CheckpointFiles> OpenCheckpointFiles(const std::string& folder);
 

@@ -1,5 +1,6 @@
 #include "moescope/model/config.h"
 
+#include <algorithm>
 #include <cstddef>
 
 #include <nlohmann/json.hpp>
@@ -71,8 +72,8 @@ std::string DescribeRule(const RouterConfig& router, std::int64_t num_experts) {
   if (router.rule == "sparsemixer") {
     return absl::StrCat("sparsemixer over ", num_experts,
                         ", two picks, each weighted by the softmax over the "
-                        "logits within ", 2 * router.jitter,
-                        " of it, not renormalised");
+                        "logits at most ", 200 * router.jitter,
+                        "% below it, not renormalised");
   }
   if (router.rule == "group_limited_greedy" || router.rule == "noaux_tc") {
     return DescribeGroups(router, num_experts);
@@ -99,11 +100,15 @@ absl::StatusOr<ModelConfig> ParseConfig(absl::string_view json_text) {
                             json.StringOr("model_type", ""));
   config.family = family->name;
   MOESCOPE_RETURN_IF_ERROR(family->parse(json, config));
+  const bool all_moe =
+      std::all_of(config.layers.begin(), config.layers.end(),
+                  [](const LayerConfig& layer) { return layer.is_moe; });
+  if (all_moe) config.dense_width = 0;  // Some families' keys have one anyway.
   return config;
 }
 
 std::string DescribeRouter(const ModelConfig& config) {
-  if (config.num_experts == 0) return "no router";
+  if (config.num_experts == 0) return "no router: all layers are dense";
   const RouterConfig& router = config.router;
   std::string text = DescribeRule(router, config.num_experts);
   if (router.scaling != 1.0) {
@@ -111,6 +116,10 @@ std::string DescribeRouter(const ModelConfig& config) {
   }
   if (router.scales_input) {
     absl::StrAppend(&text, "; the weight multiplies the expert's input");
+  }
+  if (config.attention.kind == AttentionKind::kMixture) {
+    absl::StrAppend(&text, "; a second router chooses the attention's query "
+                           "heads by the same rule");
   }
   return text;
 }

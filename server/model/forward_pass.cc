@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/model/forward_experts_internal.h"
 #include "server/model/forward_pass_internal.h"
+#include "server/model/route_rows_internal.h"
 #include "server/model/self_attention_internal.h"
 #include "server/model/torch_tensor_internal.h"
 
@@ -14,19 +15,6 @@
 
 namespace moescope::model::internal {
 namespace {
-
-// The routing of all rows of a layer, padding included.
-struct RoutingBuffers {
-  at::Tensor logits;   // [R, E]
-  at::Tensor scores;   // [R, E]
-  at::Tensor ids;      // [R, K]
-  at::Tensor weights;  // [R, K]
-  at::Tensor margin;   // [R]
-  // Undefined where the rule has none, as in LayerRouting.
-  at::Tensor choice;           // [R, E]
-  at::Tensor group_mask;       // [R, num_groups]
-  at::Tensor depends_on_mask;  // [R]
-};
 
 // One pass over a batch. Every [R, …] buffer has the T tokens in whole tiles;
 // rows of padding start as 0, are computed like all others and stay finite.
@@ -131,9 +119,16 @@ class Pass {
 
   absl::Status AddAttention(std::int64_t layer) {
     const ResidentLayer& weights = Weights(layer);
-    const AttentionLayer attention = {
+    AttentionLayer attention = {
         config_, config_.layers[static_cast<std::size_t>(layer)],
         weights.attention, positions_, batch_.lengths};
+    if (Wanted(layer)) {
+      attention.on_routing = [&](const at::Tensor& input,
+                                 const RoutedRows& routed) {
+        return observer_.OnAttentionRouting(
+            ShowRouting(layer, input, routed, tokens_));
+      };
+    }
     const auto input = pass_.buffers.Take(rows_, config_.width);
     const auto hidden = pass_.buffers.Take(rows_, config_.width);
     MOESCOPE_RETURN_IF_ERROR(
@@ -171,14 +166,15 @@ class Pass {
   absl::Status AddExperts(std::int64_t layer, const at::Tensor& input) {
     const ResidentLayer& weights = Weights(layer);
     const bool wanted = Wanted(layer);
-    RoutingBuffers routing;
-    MOESCOPE_RETURN_IF_ERROR(Route(weights, input, routing));
+    MOESCOPE_ASSIGN_OR_RETURN(
+        const RoutedRows routing,
+        RouteRows(pass_,
+                  {config_, *model_.rule, weights.router,
+                   weights.router_correction},
+                  input));
     if (wanted) {
-      MOESCOPE_RETURN_IF_ERROR(observer_.OnRouting(
-          {layer, Real(input), Real(routing.logits), Real(routing.scores),
-           Real(routing.ids), Real(routing.weights), Real(routing.margin),
-           Real(routing.choice), Real(routing.group_mask),
-           Real(routing.depends_on_mask)}));
+      MOESCOPE_RETURN_IF_ERROR(
+          observer_.OnRouting(ShowRouting(layer, input, routing, tokens_)));
     }
     const bool show_experts = wanted && request_.all_experts;
     if (!NeedsOutput(layer) && !show_experts) {
@@ -247,44 +243,6 @@ class Pass {
     });
   }
 
-  absl::Status Route(const ResidentLayer& weights, const at::Tensor& input,
-                     RoutingBuffers& routing) {
-    const std::int64_t experts = config_.num_experts;
-    const std::int64_t chosen = config_.router.experts_per_token;
-    const at::TensorOptions options = input.options();
-    routing.logits = at::empty({rows_, experts}, options);
-    routing.scores = at::empty({rows_, experts}, options);
-    routing.ids = at::empty({rows_, chosen}, options.dtype(at::kLong));
-    routing.weights = at::empty({rows_, chosen}, options);
-    routing.margin = at::empty({rows_}, options);
-    if (config_.router.corrected) {
-      routing.choice = at::empty({rows_, experts}, options);
-    }
-    if (config_.router.num_groups > 1) {
-      routing.group_mask = at::empty({rows_, config_.router.num_groups},
-                                     options.dtype(at::kLong));
-      routing.depends_on_mask = at::empty({rows_}, options.dtype(at::kLong));
-    }
-    MOESCOPE_RETURN_IF_ERROR(
-        Linear(pass_, input, weights.router, routing.logits));
-    return ForTiles([&](std::int64_t t) {
-      const Routing tile =
-          model_.rule->route(Tile(routing.logits, t), config_.router,
-                             weights.router_correction);
-      Tile(routing.scores, t).copy_(tile.scores);
-      Tile(routing.ids, t).copy_(tile.topk_ids);
-      Tile(routing.weights, t).copy_(tile.topk_weights);
-      Tile(routing.margin, t).copy_(tile.margin);
-      if (routing.choice.defined()) {
-        Tile(routing.choice, t).copy_(tile.choice);
-      }
-      if (routing.group_mask.defined()) {
-        Tile(routing.group_mask, t).copy_(tile.group_mask);
-        Tile(routing.depends_on_mask, t).copy_(tile.depends_on_mask);
-      }
-    });
-  }
-
   absl::Status Show(LayerOutput& output) {
     if (!request_.layer_outputs || !Wanted(output.layer)) {
       return absl::OkStatus();
@@ -317,9 +275,9 @@ class Pass {
     return absl::OkStatus();
   }
 
-  // Without the rows of padding; undefined if `x` is.
+  // Without the rows of padding.
   at::Tensor Real(const at::Tensor& x) const {
-    return x.defined() ? x.narrow(0, 0, tokens_) : x;
+    return x.narrow(0, 0, tokens_);
   }
 
   const PassModel& model_;

@@ -4,6 +4,7 @@
 
 #include "server/model/attention_internal.h"
 #include "server/model/mixture_attention_internal.h"
+#include "server/model/route_rows_internal.h"
 #include "server/model/router_rules_internal.h"
 #include "server/model/torch_tensor_internal.h"
 
@@ -21,28 +22,20 @@ struct Mixture {
 absl::StatusOr<Mixture> RouteHeads(const PassResources& pass,
                                    const AttentionLayer& layer,
                                    const at::Tensor& input) {
-  const std::int64_t rows = input.size(0);
-  const std::int64_t tile = pass.shape.tile_rows;
-  const RouterConfig& router = layer.config.router;
-  const RouterRule* const rule = FindRouterRule("topk_softmax");
-  const at::Tensor logits =
-      at::empty({rows, layer.config.num_experts}, input.options());
-  MOESCOPE_RETURN_IF_ERROR(Linear(pass, input, layer.weights.router, logits));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const RoutedRows routed,
+      RouteRows(pass,
+                {layer.config, *FindRouterRule(layer.config.router.rule),
+                 layer.weights.router, at::Tensor()},
+                input));
+  if (layer.on_routing) {
+    MOESCOPE_RETURN_IF_ERROR(layer.on_routing(input, routed));
+  }
   Mixture mixture;
-  mixture.weights =
-      at::empty({rows, router.experts_per_token}, input.options());
-  const at::Tensor ids = at::empty({rows, router.experts_per_token},
-                                   input.options().dtype(at::kLong));
-  MOESCOPE_RETURN_IF_ERROR(pass.Parallel(rows / tile, [&](std::int64_t t) {
-    const Routing routing =
-        rule->route(logits.narrow(0, t * tile, tile), router, at::Tensor());
-    ids.narrow(0, t * tile, tile).copy_(routing.topk_ids);
-    mixture.weights.narrow(0, t * tile, tile).copy_(routing.topk_weights);
-    return absl::OkStatus();
-  }));
+  mixture.weights = routed.weights;
   mixture.choices_of.resize(
       static_cast<std::size_t>(layer.config.num_experts));
-  const at::Tensor host = ids.cpu().contiguous();
+  const at::Tensor host = routed.ids.cpu().contiguous();
   const auto* const chosen = host.data_ptr<std::int64_t>();
   for (std::int64_t choice = 0; choice < host.numel(); ++choice) {
     mixture.choices_of[static_cast<std::size_t>(chosen[choice])].push_back(

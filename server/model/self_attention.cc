@@ -194,8 +194,8 @@ std::int64_t AttentionFloats(const ModelConfig& config) {
       return queries + values + a.q_rank + 2 * a.kv_rank + a.rope_dim +
              config.num_heads * (a.nope_dim + a.value_dim);
     case AttentionKind::kMixture:
-      return 3 * queries + 2 * keys +
-             config.router.experts_per_token * config.width;
+      return 3 * queries + 2 * keys + 2 * config.num_experts +
+             config.router.experts_per_token * (config.width + 3) + 1;
     case AttentionKind::kGrouped:
       break;
   }

@@ -3,12 +3,14 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "server/model/forward_kernels_internal.h"
 #include "server/model/resident_weights_internal.h"
 #include "server/model/rope_internal.h"
+#include "server/model/route_rows_internal.h"
 
 #include "moescope/model/config.h"
 
@@ -21,6 +23,10 @@ struct AttentionLayer {
   const AttentionWeights& weights;
   const PositionTables& positions;
   absl::Span<const std::int64_t> lengths;
+  /// Receives the attention's own routing of the module's input, where it has
+  /// one (kMixture), once; empty: nobody wants it.
+  std::function<absl::Status(const at::Tensor& input, const RoutedRows& routed)>
+      on_routing = {};
 };
 
 /// From the normalised stream `input` [R, D] to the module's output `out`

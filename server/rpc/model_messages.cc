@@ -47,9 +47,7 @@ v1::Model ToMessage(const ModelView& view) {
   model.set_dense_width(view.dense_width);
   model.set_vocab_size(view.vocab_size);
   model.set_max_positions(view.max_positions);
-  if (view.num_experts > 0) {
-    model.set_routing(view.routing_rule);
-  }
+  model.set_routing(view.routing_rule);
   model.set_dtype(view.dtype);
   model.set_size_bytes(view.weight_bytes);
   model.set_forward_pass(view.forward_status.ok());

@@ -32,8 +32,7 @@ void Describe(const model::Checkpoint& checkpoint, ModelView& view) {
   view.shared_width = config.shared_width;
   view.vocab_size = config.vocab_size;
   view.max_positions = config.max_positions;
-  view.routing_rule =
-      config.num_experts > 0 ? model::DescribeRouter(config) : "dense";
+  view.routing_rule = model::DescribeRouter(config);
   view.dtype = checkpoint.dtype();
   view.weight_bytes = checkpoint.weight_bytes();
   view.num_weight_files = static_cast<int>(checkpoint.weight_files().size());

@@ -47,8 +47,21 @@ std::optional<AnalysisSpec> FindSpec(absl::string_view name,
 
 const std::vector<std::string>& TraceFields() {
   static const auto* const fields = new std::vector<std::string>{
-      "ids",     "weights", "logits",     "scores",      "margin",
-      "entropy", "choice",  "group_mask", "shared_share"};
+      "ids",
+      "weights",
+      "logits",
+      "scores",
+      "margin",
+      "entropy",
+      "choice",
+      "group_mask",
+      "shared_share",
+      "attention_ids",
+      "attention_weights",
+      "attention_logits",
+      "attention_scores",
+      "attention_margin",
+      "attention_entropy"};
   return *fields;
 }
 

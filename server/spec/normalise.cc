@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
@@ -277,6 +278,9 @@ absl::Status CheckTraceFields(const ModelFacts& model,
     }
     if (field == "group_mask" && !model.has_router_groups) {
       return refuse(field, "groups of experts");
+    }
+    if (absl::StartsWith(field, "attention_") && !model.has_attention_router) {
+      return refuse(field, "router in its attention");
     }
   }
   return absl::OkStatus();

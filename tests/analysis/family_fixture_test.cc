@@ -3,13 +3,19 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <ostream>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "moescope/analysis/catalogue.h"
+#include "moescope/model/safetensors.h"
 #include "server/model/families/family_internal.h"
 #include "tests/analysis/analysis_testing.h"
 
@@ -231,6 +237,88 @@ TEST(GroupedRoutingTest, PositiveChoicesAreNotRerouted) {
   ASSERT_TRUE(log.status.ok()) << log.status;
   EXPECT_THAT(spec::ToDoubles(Join(log).at("layer.2.tokens_by_mask")),
               testing::ElementsAre(0));
+}
+
+template <typename T>
+std::vector<double> Reference(const model::SafetensorsFile& file,
+                              const std::string& name) {
+  const model::TensorEntry& entry = file.tensors().at(name);
+  std::vector<T> values(static_cast<std::size_t>(entry.size_bytes) / sizeof(T));
+  std::memcpy(values.data(), entry.data, values.size() * sizeof(T));
+  return {values.begin(), values.end()};
+}
+
+// What follows from rows of `experts` logits, each in fp64.
+struct Softmax {
+  std::vector<double> scores;
+  std::vector<double> margins;
+  std::vector<double> entropies;
+};
+
+Softmax SoftmaxOf(const std::vector<double>& logits, std::size_t experts,
+                  std::size_t chosen) {
+  Softmax softmax;
+  for (std::size_t row = 0; row < logits.size(); row += experts) {
+    double sum = 0;
+    for (std::size_t e = 0; e < experts; ++e) sum += std::exp(logits[row + e]);
+    std::vector<double> scores;
+    double entropy = 0;
+    for (std::size_t e = 0; e < experts; ++e) {
+      scores.push_back(std::exp(logits[row + e]) / sum);
+      entropy -= scores.back() * std::log(scores.back());
+    }
+    softmax.scores.insert(softmax.scores.end(), scores.begin(), scores.end());
+    std::sort(scores.rbegin(), scores.rend());
+    softmax.margins.push_back(scores[chosen - 1] - scores[chosen]);
+    softmax.entropies.push_back(entropy);
+  }
+  return softmax;
+}
+
+// The fixture's own names of the attention's routing.
+TEST(AttentionRouterTest, TraceEqualsTheReference) {
+  spec::RoutingTraceSpec asked;
+  asked.model = "jetmoe";
+  asked.input = ExpectedInput("jetmoe", "reference");
+  asked.fields = {"ids",
+                  "attention_ids",
+                  "attention_weights",
+                  "attention_logits",
+                  "attention_scores",
+                  "attention_margin",
+                  "attention_entropy"};
+  const spec::AnalysisSpec spec = Normalised(asked);
+  const auto reference = *model::SafetensorsFile::Open(
+      MOESCOPE_SOURCE_DIR
+      "/tests/testdata/fixtures/jetmoe/reference.safetensors");
+
+  const Log log = RunSpec(spec);
+
+  ASSERT_TRUE(log.status.ok()) << log.status;
+  EXPECT_EQ(SchemaProblem(spec, log), "");
+  const auto arrays = Join(log);
+  EXPECT_EQ(arrays.size(), 2 + 2 * 7);
+  for (const char* layer : {"0", "1"}) {
+    const std::string prefix = absl::StrCat("layer.", layer, ".attention_");
+    const std::string name = absl::StrCat("layer.", layer, ".attn_");
+    EXPECT_EQ(spec::ToDoubles(arrays.at(prefix + "topk_ids")),
+              Reference<std::int64_t>(*reference, name + "topk_ids"));
+    EXPECT_THAT(spec::ToDoubles(arrays.at(prefix + "topk_weights")),
+                testing::Pointwise(testing::DoubleNear(2e-5),
+                                   Reference<float>(*reference,
+                                                    name + "topk_weights")));
+    const auto logits = Reference<float>(*reference, name + "router_logits");
+    EXPECT_THAT(spec::ToDoubles(arrays.at(prefix + "router_logits")),
+                testing::Pointwise(testing::DoubleNear(2e-5), logits));
+    const Softmax softmax = SoftmaxOf(logits, 8, 2);
+    EXPECT_THAT(spec::ToDoubles(arrays.at(prefix + "router_scores")),
+                testing::Pointwise(testing::DoubleNear(2e-5), softmax.scores));
+    EXPECT_THAT(spec::ToDoubles(arrays.at(prefix + "margin")),
+                testing::Pointwise(testing::DoubleNear(2e-5), softmax.margins));
+    EXPECT_THAT(
+        spec::ToDoubles(arrays.at(prefix + "entropy")),
+        testing::Pointwise(testing::DoubleNear(2e-5), softmax.entropies));
+  }
 }
 
 }  // namespace

@@ -123,6 +123,26 @@ TEST(TraceTextTest, PositionsBeginAgainInEachSequence) {
             "1    0    7          3\n");
 }
 
+TEST(TraceTextTest, TheAttentionsRouterHasAColumnBesideItsLayers) {
+  const std::vector<std::int64_t> ids = {5};
+  const std::vector<std::int64_t> experts = {1};
+  const std::vector<std::int64_t> heads = {4};
+  const std::vector<float> weights = {0.75f};
+  const auto chosen = absl::MakeConstSpan(heads);
+  const std::vector<spec::Array> arrays = {
+      spec::MakeArray("input_ids", {1}, absl::MakeConstSpan(ids)),
+      spec::MakeArray("layer.1.attention_topk_ids", {1, 1}, chosen),
+      spec::MakeArray("layer.0.attention_topk_ids", {1, 1}, chosen),
+      spec::MakeArray("layer.0.attention_topk_weights", {1, 1},
+                      absl::MakeConstSpan(weights)),
+      spec::MakeArray("layer.0.topk_ids", {1, 1},
+                      absl::MakeConstSpan(experts))};
+
+  EXPECT_EQ(TraceText(arrays, {}),
+            "pos  id  token  layer 0  layer 0 attention  layer 1 attention\n"
+            "0    5          1        4:0.75             4\n");
+}
+
 TEST(SimilarityTest, SaysWhereAParticipantIsLeftOut) {
   v1::ComputeExpertSimilarityResponse response;
   v1::ExpertSimilarityLayer& layer = *response.add_layers();

@@ -14,7 +14,8 @@
 #include "moescope/base/sha256.h"
 #include "moescope/model/tokenizer.h"
 #include "server/model/layer_tensors_internal.h"
-#include "tests/model/scratch_folder.h"
+#include "tests/model/safetensors_bytes.h"
+#include "tests/testing/scratch_folder.h"
 
 namespace moescope::model {
 namespace {
@@ -293,7 +294,7 @@ TEST(CheckpointTest, RefusesAFolderWithoutConfigOrWeights) {
 
   EXPECT_EQ(no_weights.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(Message(no_weights),
-              HasSubstr("has none of model.safetensors.index.json, "));
+              HasSubstr("has none of model.safetensors, "));
   EXPECT_EQ(no_config.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(Message(no_config), StartsWith("config.json: "));
 }
@@ -437,6 +438,21 @@ TEST(CheckpointTest, NamesAWeightOfAnUnsupportedFormat) {
               HasSubstr("tensor \"model.norm.weight\": dtype I32"));
 }
 
+TEST(CheckpointTest, AnIndexLeftBesideAWholeModelDoesNotCount) {
+  ScratchFolder scratch;
+  const std::string folder = scratch.CopyTestdata("fixtures/mixtral", "model");
+  const auto alone = Checkpoint::Open(folder);
+  ASSERT_TRUE(alone.ok()) << alone.status();
+  scratch.Write("model/model.safetensors.index.json",
+                R"({"weight_map":{"a":"model-00001-of-00002.safetensors"}})");
+
+  const auto checkpoint = Checkpoint::Open(folder);
+
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_EQ((*checkpoint)->FindTensor("a"), nullptr);
+  EXPECT_EQ((*checkpoint)->identity().id, (*alone)->identity().id);
+}
+
 struct BadIndex {
   const char* name;
   const char* text;
@@ -451,6 +467,7 @@ class BadIndexTest : public ::testing::TestWithParam<BadIndex> {};
 TEST_P(BadIndexTest, IsRefusedNamingTheCause) {
   ScratchFolder scratch;
   const std::string folder = scratch.CopyTestdata("fixtures/mixtral", "model");
+  fs::rename(folder + "/model.safetensors", folder + "/part.safetensors");
   scratch.Write("model/model.safetensors.index.json", GetParam().text);
 
   const auto checkpoint = Checkpoint::Open(folder);
@@ -468,10 +485,10 @@ INSTANTIATE_TEST_SUITE_P(
         BadIndex{"NumberForShard", R"({"weight_map":{"a":1}})",
                  "tensor \"a\" has no file name"},
         BadIndex{"ParentFolder",
-                 R"({"weight_map":{"a":"../model.safetensors"}})",
+                 R"({"weight_map":{"a":"../part.safetensors"}})",
                  "which is no plain *.safetensors file name"},
         BadIndex{"AbsolutePath",
-                 R"({"weight_map":{"a":"/tmp/model.safetensors"}})",
+                 R"({"weight_map":{"a":"/tmp/part.safetensors"}})",
                  "which is no plain"},
         BadIndex{"NulInName",
                  R"({"weight_map":{"a":"x\u0000.safetensors"}})",
@@ -485,8 +502,8 @@ INSTANTIATE_TEST_SUITE_P(
                  R"("a":"y.safetensors"}})",
                  "key \"a\" stands twice"},
         BadIndex{"TensorNotInShard",
-                 R"({"weight_map":{"a":"model.safetensors"}})",
-                 "model.safetensors: tensor \"a\" is not in it"}),
+                 R"({"weight_map":{"a":"part.safetensors"}})",
+                 "part.safetensors: tensor \"a\" is not in it"}),
     [](const ::testing::TestParamInfo<BadIndex>& row) {
       return std::string(row.param.name);
     });

@@ -10,7 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "moescope/base/error.h"
-#include "tests/model/scratch_folder.h"
+#include "tests/testing/scratch_folder.h"
 
 namespace moescope::model {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "moescope/model/config.h"
-#include "tests/model/scratch_folder.h"
+#include "tests/model/safetensors_bytes.h"
 
 namespace moescope::model {
 namespace {
@@ -60,7 +60,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Described{"phimoe",
                   "sparsemixer over 8, two picks, each weighted by the softmax "
-                  "over the logits within 0.4 of it, not renormalised",
+                  "over the logits at most 40% below it, not renormalised",
                   {0, 1}},
         Described{"gpt_oss",
                   "top-3 of 8 logits, softmax over the chosen",
@@ -75,7 +75,8 @@ INSTANTIATE_TEST_SUITE_P(
                   {1, 3}},
         Described{"dbrx", "softmax over 8, top-3, renormalised", {0, 1}},
         Described{"jetmoe",
-                  "top-2 of 8 logits, softmax over the chosen",
+                  "top-2 of 8 logits, softmax over the chosen; a second "
+                  "router chooses the attention's query heads by the same rule",
                   {0, 1}},
         Described{"grok1", "softmax over 8, top-2, not renormalised", {0, 1}}),
     [](const ::testing::TestParamInfo<Described>& row) {

@@ -63,6 +63,15 @@ void RecordingObserver::Keep(std::int64_t layer, const char* name,
   }
 }
 
+absl::Status RecordingObserver::OnAttentionRouting(
+    const LayerRouting& routing) {
+  const MutexLock lock(mutex_);
+  Keep(routing.layer, "attn_router_logits", routing.logits);
+  Keep(routing.layer, "attn_topk_ids", routing.topk_ids);
+  Keep(routing.layer, "attn_topk_weights", routing.topk_weights);
+  return absl::OkStatus();
+}
+
 absl::Status RecordingObserver::OnRouting(const LayerRouting& routing) {
   const MutexLock lock(mutex_);
   Keep(routing.layer, "moe_input", routing.moe_input);

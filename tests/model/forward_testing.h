@@ -23,6 +23,7 @@ namespace moescope::model {
 /// "layer.L.routed_output".
 class RecordingObserver final : public ForwardObserver {
  public:
+  absl::Status OnAttentionRouting(const LayerRouting& routing) override;
   absl::Status OnRouting(const LayerRouting& routing) override;
   absl::Status OnExpertRows(const ExpertRows& rows) override;
   absl::Status OnLayerOutput(const LayerOutput& output) override;

@@ -15,8 +15,9 @@
 #include "moescope/base/sha256.h"
 #include "moescope/model/identity_store.h"
 #include "moescope/model/tree_hash.h"
-#include "tests/model/scratch_folder.h"
+#include "tests/model/safetensors_bytes.h"
 #include "tests/testing/fake_clock.h"
+#include "tests/testing/scratch_folder.h"
 
 namespace moescope::model {
 namespace {

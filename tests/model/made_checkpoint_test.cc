@@ -7,7 +7,7 @@
 
 #include "moescope/model/checkpoint.h"
 #include "tests/model/make_checkpoint.h"
-#include "tests/model/scratch_folder.h"
+#include "tests/testing/scratch_folder.h"
 
 namespace moescope::model {
 namespace {

@@ -11,7 +11,7 @@
 
 #include "tests/model/forward_testing.h"
 #include "tests/model/make_checkpoint.h"
-#include "tests/model/scratch_folder.h"
+#include "tests/testing/scratch_folder.h"
 
 namespace moescope::model {
 namespace {

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/model/scratch_folder.h"
+#include "tests/model/safetensors_bytes.h"
 
 namespace moescope::model {
 

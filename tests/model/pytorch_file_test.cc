@@ -11,7 +11,8 @@
 
 #include "moescope/model/checkpoint.h"
 #include "tests/model/pytorch_bytes.h"
-#include "tests/model/scratch_folder.h"
+#include "tests/model/safetensors_bytes.h"
+#include "tests/testing/scratch_folder.h"
 
 namespace moescope::model {
 namespace {
@@ -505,9 +506,9 @@ TEST(PytorchCheckpointTest, NamesWhatItLooksFor) {
 
   EXPECT_EQ(checkpoint.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(Message(checkpoint.status()),
-            "the model folder has none of model.safetensors.index.json, "
-            "model.safetensors, pytorch_model.bin.index.json, "
-            "pytorch_model.bin");
+            "the model folder has none of model.safetensors, "
+            "model.safetensors.index.json, pytorch_model.bin, "
+            "pytorch_model.bin.index.json");
 }
 
 TEST(PytorchCheckpointTest, RefusesAnIndexThatNamesOtherFiles) {

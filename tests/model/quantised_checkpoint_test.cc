@@ -8,7 +8,8 @@
 #include "absl/strings/str_cat.h"
 
 #include "moescope/model/checkpoint.h"
-#include "tests/model/scratch_folder.h"
+#include "tests/model/safetensors_bytes.h"
+#include "tests/testing/scratch_folder.h"
 
 namespace moescope::model {
 namespace {

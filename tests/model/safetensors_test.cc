@@ -9,7 +9,8 @@
 #include <gtest/gtest.h>
 
 #include "tests/model/malformed_corpus.h"
-#include "tests/model/scratch_folder.h"
+#include "tests/model/safetensors_bytes.h"
+#include "tests/testing/scratch_folder.h"
 
 namespace moescope::model {
 namespace {

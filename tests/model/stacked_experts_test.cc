@@ -14,7 +14,7 @@
 
 #include "moescope/numerics/widen_rows.h"
 #include "server/model/families/family_internal.h"
-#include "tests/model/scratch_folder.h"
+#include "tests/model/safetensors_bytes.h"
 
 namespace moescope::model::internal {
 namespace {

@@ -1,5 +1,4 @@
 // How long jobs and results live, and for whom; on a clock that stands still.
-#include <unistd.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,7 +9,6 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 
@@ -18,6 +16,7 @@
 #include "moescope/results/result_store.h"
 #include "moescope/service/service.h"
 #include "tests/testing/fake_clock.h"
+#include "tests/testing/scratch_folder.h"
 
 namespace moescope {
 namespace {
@@ -28,25 +27,13 @@ constexpr absl::Duration kBound = absl::Seconds(30);
 
 class JobLifetimeTest : public ::testing::Test {
  protected:
-  JobLifetimeTest()
-      : folder_(absl::StrCat(::testing::TempDir(), "moescope_lifetime_",
-                             ::getpid(), "_",
-                             ::testing::UnitTest::GetInstance()
-                                 ->current_test_info()
-                                 ->name())) {
-    std::filesystem::remove_all(folder_);
-    Start();
-  }
-  ~JobLifetimeTest() override {
-    service_.reset();
-    std::filesystem::remove_all(folder_);
-  }
+  JobLifetimeTest() { Start(); }
 
   void Start() {
     service_.reset();
     ServiceOptions options;
     options.model_root = MOESCOPE_SOURCE_DIR "/tests/testdata/models";
-    options.data_dir = folder_;
+    options.data_dir = folder_.path();
     options.device = "cpu";
     options.workers = 1;
     auto service = Service::Create(options, clock_, metrics_);
@@ -114,7 +101,7 @@ class JobLifetimeTest : public ::testing::Test {
   // analysis takes: who goes on from it fails.
   void SaveState(const std::string& key) {
     ResultStore::Options options;
-    options.dir = folder_ + "/results";
+    options.dir = folder_ / "results";
     const auto results = ResultStore::Open(options, clock_);
     ASSERT_TRUE(results.ok()) << results.status();
     ASSERT_TRUE((*results)->SaveState(key, 1, 0, "of another kind").ok());
@@ -130,7 +117,7 @@ class JobLifetimeTest : public ::testing::Test {
     }
   }
 
-  const std::string folder_;
+  const ScratchFolder folder_;
   FakeClock clock_;
   Metrics metrics_;
   std::unique_ptr<Service> service_;
@@ -225,7 +212,7 @@ TEST_F(JobLifetimeTest, RefreshGoesOnFromNothingThatOtherWorkHasSaved) {
 TEST_F(JobLifetimeTest, InterruptedWorkGoesOnFromItsOwnState) {
   const JobRecord job = Submit(Activations(1 << 19));
   const std::string saved =
-      folder_ + "/results/running/" + job.key + ".1.state";
+      folder_ / "results/running/" + job.key + ".1.state";
   WaitUntil(job.id, [&](const JobRecord&) {
     return std::filesystem::exists(saved);
   });

@@ -1,8 +1,6 @@
 // The use cases over the bundled trained models, without RPC.
 #include "moescope/service/service.h"
 
-#include <unistd.h>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -15,11 +13,11 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
 #include "moescope/base/error.h"
 #include "moescope/jobs/sqlite_job_store.h"
+#include "tests/testing/scratch_folder.h"
 
 namespace moescope {
 namespace {
@@ -33,26 +31,14 @@ constexpr absl::string_view kPrompt = "As an open source alternative to";
 
 class ServiceTest : public ::testing::Test {
  protected:
-  ServiceTest()
-      : folder_(absl::StrCat(::testing::TempDir(), "moescope_service_",
-                             ::getpid(), "_",
-                             ::testing::UnitTest::GetInstance()
-                                 ->current_test_info()
-                                 ->name())) {
-    std::filesystem::remove_all(folder_);
-    Start();
-  }
-  ~ServiceTest() override {
-    service_.reset();
-    std::filesystem::remove_all(folder_);
-  }
+  ServiceTest() { Start(); }
 
   // Starts the service, as a new process over the same data folder would.
   void Start(int threads = 2) {
     service_.reset();
     ServiceOptions options;
     options.model_root = MOESCOPE_SOURCE_DIR "/tests/testdata/models";
-    options.data_dir = folder_;
+    options.data_dir = folder_.path();
     options.device = "cpu";
     options.threads = threads;
     options.max_tokens = 50'000;
@@ -128,7 +114,7 @@ class ServiceTest : public ::testing::Test {
     return job;
   }
 
-  const std::string folder_;
+  const ScratchFolder folder_;
   Metrics metrics_;
   std::unique_ptr<Service> service_;
 };
@@ -218,7 +204,7 @@ TEST_F(ServiceTest, WorkOfALostProcessIsCountedOnceAsRecovered) {
   service_.reset();
   {
     SqliteJobStoreOptions options;
-    options.path = folder_ + "/jobs.sqlite";
+    options.path = folder_ / "jobs.sqlite";
     const auto store = OpenSqliteJobStore(std::move(options));
     ASSERT_TRUE(store.ok()) << store.status();
     SubmitRequest submit;
@@ -247,13 +233,13 @@ TEST_F(ServiceTest, NothingIsLeftOfAFinishedRunButItsResult) {
   ASSERT_EQ(job.state, JobState::kSucceeded) << job.error;
 
   // States of blocks are removed right after the end is recorded.
-  const std::string running = folder_ + "/results/running";
+  const std::string running = folder_ / "results/running";
   const absl::Time bound = absl::Now() + absl::Seconds(30);
   while (!std::filesystem::is_empty(running) && absl::Now() < bound) {
     absl::SleepFor(absl::Milliseconds(5));
   }
   EXPECT_TRUE(std::filesystem::is_empty(running));
-  EXPECT_FALSE(std::filesystem::is_empty(folder_ + "/results/sealed"));
+  EXPECT_FALSE(std::filesystem::is_empty(folder_ / "results/sealed"));
 }
 
 TEST_F(ServiceTest, ACancelledJobEndsCancelled) {
@@ -332,7 +318,7 @@ TEST_F(ServiceTest, LoadingAModelIsAJob) {
 TEST_F(ServiceTest, ASecondServerMayNotShareTheDataFolder) {
   ServiceOptions options;
   options.model_root = MOESCOPE_SOURCE_DIR "/tests/testdata/models";
-  options.data_dir = folder_;
+  options.data_dir = folder_.path();
   options.device = "cpu";
   const auto second = Service::Create(options, Clock::Real(), metrics_);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kFailedPrecondition);
@@ -341,9 +327,9 @@ TEST_F(ServiceTest, ASecondServerMayNotShareTheDataFolder) {
 
 TEST_F(ServiceTest, AFolderThatCannotBeUsedIsNamedByItsOptionAndPath) {
   const std::string models = MOESCOPE_SOURCE_DIR "/tests/testdata/models";
-  const std::string file = folder_ + "/file";
+  const std::string file = folder_ / "file";
   std::ofstream(file) << "neither a folder nor a database";
-  const std::string damaged = folder_ + "/damaged";
+  const std::string damaged = folder_ / "damaged";
   std::filesystem::create_directory(damaged);
   std::filesystem::copy(file, damaged + "/jobs.sqlite");
   const auto refused = [this](const std::string& model_root,
@@ -358,10 +344,10 @@ TEST_F(ServiceTest, AFolderThatCannotBeUsedIsNamedByItsOptionAndPath) {
     return std::string(status.message());
   };
 
-  EXPECT_THAT(refused(folder_ + "/absent", folder_ + "/new"),
-              StartsWith("model_root: \"" + folder_ + "/absent\": "));
-  EXPECT_FALSE(std::filesystem::exists(folder_ + "/new"));
-  EXPECT_THAT(refused(file, folder_ + "/new"),
+  EXPECT_THAT(refused(folder_ / "absent", folder_ / "new"),
+              StartsWith("model_root: \"" + folder_ / "absent" + "\": "));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "new"));
+  EXPECT_THAT(refused(file, folder_ / "new"),
               StartsWith("model_root: \"" + file + "\": "));
   EXPECT_EQ(refused(models, file),
             "data_dir: \"" + file + "\": Not a directory");

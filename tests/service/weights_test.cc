@@ -1,6 +1,5 @@
 // What becomes of answers and jobs when the files of a model move, change or are
 // cut short, and what clients are told of failures.
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -19,6 +18,7 @@
 
 #include "moescope/base/error.h"
 #include "moescope/service/service.h"
+#include "tests/testing/scratch_folder.h"
 
 namespace moescope {
 namespace {
@@ -33,23 +33,14 @@ constexpr absl::Duration kBound = absl::Seconds(60);
 class WeightsTest : public ::testing::Test {
  protected:
   WeightsTest()
-      : folder_(absl::StrCat(::testing::TempDir(), "moescope_weights_",
-                             ::getpid())),
-        models_(folder_ + "/models"),
-        data_(folder_ + "/data") {
-    fs::remove_all(folder_);
+      : models_(folder_ / "models"), data_(folder_ / "data") {
     fs::create_directories(models_);
     AddModel("fixtures/mixtral", "m");
     Start();
   }
-  ~WeightsTest() override {
-    service_.reset();
-    fs::remove_all(folder_);
-  }
 
   void AddModel(const std::string& source, const std::string& name) const {
-    fs::copy(MOESCOPE_SOURCE_DIR "/tests/testdata/" + source,
-             models_ + "/" + name, fs::copy_options::recursive);
+    folder_.CopyTestdata(source, "models/" + name);
   }
 
   void Start() {
@@ -184,7 +175,7 @@ class WeightsTest : public ::testing::Test {
     return service_->GetModel(model).value_or(ModelView()).identity;
   }
 
-  const std::string folder_;
+  const ScratchFolder folder_;
   const std::string models_;
   const std::string data_;
   Metrics metrics_;
@@ -431,7 +422,7 @@ class ClientErrorsTest : public WeightsTest {
     EXPECT_FALSE(status.ok());
   }
   void ExpectNoPaths() const {
-    EXPECT_THAT(seen_, Not(HasSubstr(folder_)));
+    EXPECT_THAT(seen_, Not(HasSubstr(folder_.path())));
     EXPECT_THAT(seen_, Not(HasSubstr(::testing::TempDir())));
   }
 
@@ -448,6 +439,7 @@ TEST_F(ClientErrorsTest, OfBadModelsHoldNoServerPath) {
   AddModel("fixtures/mixtral", "no_weights");
   fs::remove(models_ + "/no_weights/model.safetensors");
   AddModel("fixtures/mixtral", "bad_index");
+  fs::remove(models_ + "/bad_index/model.safetensors");
   Write(models_ + "/bad_index/model.safetensors.index.json",
         R"({"weight_map": {"x": "absent.safetensors"}})");
   AddModel("fixtures/mixtral", "folder_for_shard");

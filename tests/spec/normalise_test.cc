@@ -169,6 +169,19 @@ TEST(NormaliseTest, AGroupMaskNeedsGroups) {
   EXPECT_THAT(spec.fields, ElementsAre("ids", "group_mask"));
 }
 
+TEST(NormaliseTest, FieldsOfAnAttentionRouterNeedOne) {
+  RoutingTraceSpec spec = Trace();
+  spec.fields = {"attention_margin", "attention_ids"};
+  const absl::Status status = Normalised(spec);
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("has no router in its attention"));
+  ModelFacts mixture = Moe();
+  mixture.has_attention_router = true;
+  ASSERT_EQ(Normalised(spec, mixture), absl::OkStatus());
+  EXPECT_THAT(spec.fields, ElementsAre("attention_ids", "attention_margin"));
+}
+
 TEST(NormaliseTest, ADenseModelHasNoRouting) {
   RoutingTraceSpec spec = Trace();
   const absl::Status status = Normalised(spec, Dense());

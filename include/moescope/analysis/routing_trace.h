@@ -17,6 +17,8 @@ spec::AnalysisInfo RoutingTraceInfo();
 /// model's own rule. Entropy is −Σ p ln p of the scores divided by their sum;
 /// margin the lowest score among the chosen minus the highest among the others;
 /// shared_share |shared| / (|shared| + |routed sum|), L2 norms.
+/// Where the attention has a router of its own, the same of it under names with
+/// "attention_" before them.
 /// Shapes and dtypes: the declarations of RoutingTraceInfo().
 /// Chunks: the tokens are cut into blocks of whole sequences (block_tokens);
 /// per block the token ids with the sequence lengths, then one chunk per layer.

@@ -29,8 +29,8 @@ struct LayerTensors;
 struct ModelTensors;
 }  // namespace internal
 
-/// The matrices of one expert as they lie on disk, read in place. All three
-/// have one element type.
+/// The matrices of one expert as they lie on disk, read in place. Each has its
+/// own element type.
 struct ExpertWeights {
   /// Indexed by Projection.
   std::array<numerics::MatrixView, kNumProjections> projections;
@@ -48,10 +48,12 @@ struct ModelIdentity {
   bool is_content_hash = false;
 };
 
-/// A model folder: config.json, the shards that its index (or the standard
-/// name model.safetensors) names, else pytorch_model*.bin, mapped without
-/// copying, and the tokenizer if there is one. Other files in the folder are
-/// ignored. Static analyses work on this alone; a forward pass needs a Model
+/// A model folder: config.json, the weights, mapped without copying, and the
+/// tokenizer if there is one. Weights are the first of model.safetensors, the
+/// shards that model.safetensors.index.json names, pytorch_model.bin, and the
+/// shards that pytorch_model.bin.index.json names; other files are ignored.
+/// That is the order of transformers (from_pretrained), by which an index that
+/// was left beside a whole model does not count. Static analyses work on this alone; a forward pass needs a Model
 /// made from it.
 /// Threads: immutable after Open.
 class Checkpoint {

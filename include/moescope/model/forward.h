@@ -39,11 +39,11 @@ struct ForwardRequest {
   bool logits = false;
 };
 
-/// The routing of all T tokens of a batch in one layer. Tensors are fp32 (ids
+/// What a router made of all T tokens of a batch in one layer. Tensors are fp32 (ids
 /// int64), on the model's device.
 struct LayerRouting {
   std::int64_t layer = 0;
-  at::Tensor moe_input;     ///< [T, D]
+  at::Tensor moe_input;     ///< [T, D] what the router reads
   at::Tensor logits;        ///< [T, E] raw
   at::Tensor scores;        ///< [T, E] the rule's score function over all E
   at::Tensor topk_ids;      ///< [T, K] by falling weight; ties: lower index
@@ -90,8 +90,8 @@ struct LogitRows {
   at::Tensor logits;  ///< [rows, V]
 };
 
-/// Receives observations while a pass runs. Per layer: OnRouting, then
-/// OnExpertRows, then OnLayerOutput; OnLogitRows at the end. Tensors are fp32,
+/// Receives observations while a pass runs. Per layer: OnAttentionRouting, then
+/// OnRouting, then OnExpertRows, then OnLayerOutput; OnLogitRows at the end. Tensors are fp32,
 /// on the model's device and only valid during the call unless copied (their
 /// memory is used again). A status that is not OK ends the pass with it.
 /// Threads: OnExpertRows is called for different experts at the same time from
@@ -100,6 +100,11 @@ struct LogitRows {
 class ForwardObserver {
  public:
   virtual ~ForwardObserver() = default;
+  /// Models whose attention has experts of its own (jetmoe: groups of query
+  /// heads), E, K and rule as those of the feed-forward blocks.
+  virtual absl::Status OnAttentionRouting(const LayerRouting& /*routing*/) {
+    return absl::OkStatus();
+  }
   virtual absl::Status OnRouting(const LayerRouting& /*routing*/) {
     return absl::OkStatus();
   }

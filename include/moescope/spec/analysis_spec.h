@@ -144,7 +144,9 @@ using AnalysisSpec =
                  StaticSuiteSpec, NeuronMatchingSpec>;
 
 /// "ids", "weights", "logits", "scores", "margin", "entropy",
-/// "choice", "group_mask", "shared_share".
+/// "choice", "group_mask", "shared_share", and of the attention's own router
+/// "attention_ids", "attention_weights", "attention_logits",
+/// "attention_scores", "attention_margin", "attention_entropy".
 const std::vector<std::string>& TraceFields();
 /// "matrix", "neuron_average", "router".
 const std::vector<std::string>& SimilarityLevels();
@@ -182,6 +184,7 @@ struct ModelFacts {
   bool has_shared_experts = false;
   bool has_router_correction = false;
   bool has_router_groups = false;
+  bool has_attention_router = false;
   bool is_dense = false;
 };
 

@@ -53,8 +53,11 @@ absl::Status ParseHeads(const ConfigReader& json,
     config.head_dim = defaults.head_dim;
     return absl::OkStatus();
   }
-  MOESCOPE_ASSIGN_OR_RETURN(const std::optional<std::int64_t> head_dim,
+  MOESCOPE_ASSIGN_OR_RETURN(std::optional<std::int64_t> head_dim,
                             json.OptionalInteger("head_dim", kWidthRange));
+  if (defaults.assumed_head_dim != 0 && !json.Mentions("head_dim")) {
+    head_dim = defaults.assumed_head_dim;
+  }
   if (!head_dim.has_value() && config.width % config.num_heads != 0) {
     return absl::DataLossError(absl::StrCat(
         "num_attention_heads: is ", config.num_heads,
@@ -130,17 +133,6 @@ absl::Status BindAttention(const TensorBinder& binder, const std::string& layer,
         attention.sinks, binder.Require(prefix + "sinks", {config.num_heads}));
   }
   return BindQueryKeyNorms(binder, prefix, attention);
-}
-
-absl::Status CheckOneType(const ExpertWeights& block,
-                          const std::string& prefix) {
-  if (block[Projection::kGate].type == block[Projection::kUp].type &&
-      block[Projection::kGate].type == block[Projection::kDown].type) {
-    return absl::OkStatus();
-  }
-  return absl::UnimplementedError(absl::StrCat(
-      "tensors ", QuoteName(prefix), "...: one block's matrices in different "
-      "number formats are not supported"));
 }
 
 }  // namespace
@@ -328,7 +320,6 @@ absl::StatusOr<ExpertWeights> BindBlock(const TensorBinder& binder,
                              is_down ? model_width : width,
                              is_down ? width : model_width));
   }
-  MOESCOPE_RETURN_IF_ERROR(CheckOneType(block, prefix));
   return block;
 }
 

@@ -32,6 +32,9 @@ struct DecoderDefaults {
   /// Width of a query head as the family's own keys have it; 0: `head_dim`, or
   /// hidden_size over the number of heads.
   std::int64_t head_dim = 0;
+  /// Of `head_dim` where that is absent; 0: hidden_size over the number of
+  /// heads, which null always means.
+  std::int64_t assumed_head_dim = 0;
   /// Width that rotary positions are for; 0: a whole head.
   std::int64_t rope_dim = 0;
   /// Number of query heads as the family's own keys have it; 0:
@@ -129,8 +132,7 @@ inline constexpr ProjectionNames kPlainNames = {"gate_proj", "up_proj",
 inline constexpr ProjectionNames kMixtralNames = {"w1", "w3", "w2"};
 
 /// One feed-forward block of width `width`: `prefix` + name + ".weight".
-/// Errors: as TensorBinder::Require; UNIMPLEMENTED when its three matrices
-/// differ in number format.
+/// Errors: as TensorBinder::RequireMatrix.
 absl::StatusOr<ExpertWeights> BindBlock(const TensorBinder& binder,
                                         const std::string& prefix,
                                         const ProjectionNames& names,

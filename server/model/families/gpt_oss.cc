@@ -44,6 +44,7 @@ absl::Status ParseGptOss(const ConfigReader& json, ModelConfig& config) {
   DecoderDefaults defaults;
   defaults.rope_theta = 150000.0;
   defaults.num_kv_heads = 8;
+  defaults.assumed_head_dim = 64;
   defaults.sliding_window = 128;
   defaults.norm_epsilon = 1e-5;
   defaults.max_positions = 131072;

@@ -15,11 +15,17 @@
 namespace moescope::model::internal {
 namespace {
 
+// Of the config classes of versions 2 and 3 where the key is absent; null means
+// no compression.
+constexpr std::int64_t kAssumedQueryRank = 1536;
+
 absl::Status ParseWidths(const ConfigReader& json, AttentionConfig& attention) {
   attention.kind = AttentionKind::kLatent;
   MOESCOPE_ASSIGN_OR_RETURN(
       attention.q_rank,
-      json.IntegerOr("q_lora_rank", 0, {0, kWidthRange.max}));
+      json.IntegerOr("q_lora_rank",
+                     json.Mentions("q_lora_rank") ? 0 : kAssumedQueryRank,
+                     {0, kWidthRange.max}));
   MOESCOPE_ASSIGN_OR_RETURN(attention.kv_rank,
                             json.Integer("kv_lora_rank", kWidthRange));
   MOESCOPE_ASSIGN_OR_RETURN(attention.nope_dim,

@@ -119,6 +119,7 @@ absl::Status ParseText(const ConfigReader& json, ModelConfig& config) {
   DecoderDefaults defaults;
   defaults.rope_theta = 500000.0;
   defaults.num_kv_heads = 8;
+  defaults.assumed_head_dim = 128;
   defaults.norm_epsilon = 1e-5;
   defaults.max_positions = 131072;
   defaults.quantisations = {};
@@ -147,6 +148,9 @@ absl::Status ParseText(const ConfigReader& json, ModelConfig& config) {
 absl::Status ParseLlama4(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(const std::optional<ConfigReader> text,
                             json.Object("text_config"));
+  if (config.model_type == "llama4" && !text.has_value()) {
+    return absl::DataLossError("text_config: missing");
+  }
   // Of the multimodal checkpoint the outer object says how it is quantised.
   MOESCOPE_RETURN_IF_ERROR(ParseQuantisation(json, {}, config));
   return ParseText(text.has_value() ? *text : json, config);

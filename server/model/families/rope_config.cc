@@ -111,6 +111,14 @@ absl::Status ParseScaling(const ConfigReader& json, const ConfigReader& object,
                           const RopeBase& base, RopeConfig& rope) {
   const char* key = object.FirstPresent({"rope_type", "type"});
   MOESCOPE_ASSIGN_OR_RETURN(rope.kind, object.StringOr(key, "default"));
+  const char* factor =
+      object.FirstPresent({"factor", "short_factor", "long_factor"});
+  if (!object.Has(key) && object.Has(factor)) {
+    // transformers 4 fails here, 5 does not scale: nobody can mean that.
+    return absl::DataLossError(absl::StrCat(
+        json.Has(kNewKey) ? kNewKey : kOldKey, ".", key, ": missing beside ",
+        factor));
+  }
   if (rope.kind == "su") rope.kind = "longrope";  // Phi-3's first name for it
   if (rope.kind == "default") return absl::OkStatus();
   if (rope.kind == "linear" || rope.kind == "dynamic") {

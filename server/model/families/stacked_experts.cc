@@ -127,12 +127,6 @@ absl::StatusOr<std::vector<ExpertWeights>> BindStackedExperts(
                             BindStack(binder, up, n.expert, n.model));
   MOESCOPE_ASSIGN_OR_RETURN(const std::vector<MatrixView> downs,
                             BindStack(binder, down, n.model, n.expert));
-  if (gates[0].type != ups[0].type || gates[0].type != downs[0].type) {
-    return absl::UnimplementedError(absl::StrCat(
-        "tensors ", QuoteName(gate.name), " and ", QuoteName(down.name),
-        ": one block's matrices in different number formats are not "
-        "supported"));
-  }
   return Zip(gates, ups, downs);
 }
 

@@ -34,7 +34,7 @@ absl::StatusOr<std::vector<numerics::MatrixView>> BindStack(
     std::int64_t cols);
 
 /// Experts out of three stacks: gate and up [F, D], down [D, F].
-/// Errors: as BindStack; UNIMPLEMENTED when they differ in number format.
+/// Errors: as BindStack.
 absl::StatusOr<std::vector<ExpertWeights>> BindStackedExperts(
     const TensorBinder& binder, const ExpertStack& gate, const ExpertStack& up,
     const ExpertStack& down);

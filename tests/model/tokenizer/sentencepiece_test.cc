@@ -11,7 +11,7 @@
 
 #include "moescope/base/file.h"
 #include "moescope/model/tokenizer.h"
-#include "tests/model/scratch_folder.h"
+#include "tests/testing/scratch_folder.h"
 
 namespace moescope::model {
 namespace {

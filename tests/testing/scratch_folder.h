@@ -1,26 +1,32 @@
 #pragma once
 
-#include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <system_error>
 
 #include <gtest/gtest.h>
 
-namespace moescope::model {
+namespace moescope {
 
 /// A fresh folder of its own for one test, removed with it.
 class ScratchFolder {
  public:
   ScratchFolder() {
-    std::string pattern = ::testing::TempDir() + "/moescope_model_XXXXXX";
-    path_ = mkdtemp(pattern.data());
+    std::string pattern = ::testing::TempDir() + "moescope_XXXXXX";
+    const char* const made = mkdtemp(pattern.data());
+    EXPECT_NE(made, nullptr) << pattern;
+    path_ = pattern;
   }
-  ~ScratchFolder() { std::filesystem::remove_all(path_); }
+  ~ScratchFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
   ScratchFolder(const ScratchFolder&) = delete;
   ScratchFolder& operator=(const ScratchFolder&) = delete;
 
-  std::string path() const { return path_; }
+  const std::string& path() const { return path_; }
   std::string operator/(const std::string& name) const {
     return path_ + "/" + name;
   }
@@ -45,24 +51,4 @@ class ScratchFolder {
   std::string path_;
 };
 
-/// The 8 bytes of a safetensors length field.
-inline std::string LengthField(std::uint64_t length) {
-  std::string bytes;
-  for (int i = 0; i < 8; ++i) {
-    bytes += static_cast<char>((length >> (8 * i)) & 0xff);
-  }
-  return bytes;
-}
-
-/// A safetensors file of `header` and `data`.
-inline std::string SafetensorsBytes(const std::string& header,
-                                    const std::string& data) {
-  return LengthField(header.size()) + header + data;
-}
-
-inline std::string ReadBytes(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-}  // namespace moescope::model
+}  // namespace moescope
