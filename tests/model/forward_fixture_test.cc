@@ -42,6 +42,19 @@ Sequences IdsOf(const std::map<std::string, at::Tensor>& reference) {
   return sequences;
 }
 
+// How many tokens have the reference's choice, over all routers.
+std::string EqualChoices(const std::map<std::string, at::Tensor>& reference,
+                         const std::map<std::string, at::Tensor>& shown) {
+  std::int64_t equal = 0;
+  std::int64_t all = 0;
+  for (const auto& [name, ids] : reference) {
+    if (!absl::EndsWith(name, "topk_ids")) continue;
+    equal += shown.at(name).eq(ids).all(1).sum().item<std::int64_t>();
+    all += ids.size(0);
+  }
+  return absl::StrCat(equal, " of ", all);
+}
+
 std::string CompareFixture(const Fixture& fixture, const std::string& file,
                            int* compared) {
   const auto reference = ReadReference(
@@ -50,7 +63,9 @@ std::string CompareFixture(const Fixture& fixture, const std::string& file,
       LoadTestModel("fixtures/" + std::string(fixture.checkpoint));
   const auto shown =
       RunForward(*model, IdsOf(reference), RequestAll(*model), 2);
-  // For the table of families; --gtest_output=xml shows it.
+  // For the table of families; --gtest_output=xml shows both.
+  testing::Test::RecordProperty("equal_choices",
+                                EqualChoices(reference, shown));
   testing::Test::RecordProperty(
       "worst_logit_error",
       absl::StrCat(WorstRowError(reference.at("logits"), shown.at("logits"))));
