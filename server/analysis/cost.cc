@@ -60,7 +60,7 @@ constexpr std::int64_t kKrylovVectors = 2 * 480 + 64;
 constexpr std::int64_t kKrylovBytes = std::int64_t{6} * 8 * 480 * 480;
 // Sums over a part of the rows, of each participant and column, that one reading
 // of many matrices keeps at most until they are added up in order.
-constexpr std::int64_t kPartialSums = 64;
+constexpr std::int64_t kPartialSums = 32;
 // Neurons that neuron_pca, or lines that effective_rank widens at once.
 constexpr std::int64_t kPanelNeurons = 2048;
 
