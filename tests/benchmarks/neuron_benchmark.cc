@@ -15,7 +15,6 @@
 #include "moescope/base/run_context.h"
 #include "moescope/base/thread_pool.h"
 #include "moescope/numerics/assignment.h"
-#include "moescope/numerics/effective_rank.h"
 #include "moescope/numerics/gemm_probe.h"
 #include "moescope/numerics/neuron_cosine.h"
 #include "moescope/numerics/principal_components.h"
@@ -225,24 +224,6 @@ void NeuronPca(benchmark::State& state) {
   Count(state, n * d * d, 4 * n * d);
 }
 
-// The Gram matrix and its eigenvalues. Arguments: rows, width, threads.
-void EffectiveRank(benchmark::State& state) {
-  const auto r = static_cast<double>(state.range(0));
-  const auto c = static_cast<double>(state.range(1));
-  const double small = std::min(r, c);
-  const Weights weights(1, state.range(0), state.range(1));
-  ThreadPool pool(static_cast<int>(state.range(2)));
-  for (auto _ : state) {
-    if (!ComputeSpectrum(weights.views()[0], pool, RunContext()).ok()) {
-      state.SkipWithError("no spectrum");
-      return;
-    }
-  }
-  // Half of the products, the Gram matrix being symmetric; the reduction of it,
-  // in fp64, counts twice: its products run at half the rate of fp32.
-  Count(state, r * c * small + 2 * 4.0 / 3 * small * small * small, 2 * r * c);
-}
-
 // Codes of eight bits to fp32, as before every product. Arguments: rows, width.
 void Dequantise(benchmark::State& state) {
   const std::int64_t rows = state.range(0);
@@ -287,14 +268,6 @@ BENCHMARK(Assigning)
 BENCHMARK(NeuronPca)
     ->Args({16384, 1024, 1})
     ->Args({16384, 1024, 2})
-    ->Unit(benchmark::kMillisecond)
-    ->UseRealTime();
-BENCHMARK(EffectiveRank)
-    ->Args({1024, 2048, 1})
-    ->Args({1408, 2048, 1})
-    ->Args({2048, 4096, 1})
-    ->Args({14336, 4096, 1})
-    ->Args({2048, 4096, 2})
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
 BENCHMARK(Dequantise)->Args({2048, 4096})->Unit(benchmark::kMillisecond);
