@@ -66,6 +66,8 @@ class Solver {
     if (!solved) {
       MOESCOPE_RETURN_IF_ERROR(FinishDense());
     }
+    // What the last pass could no longer see.
+    MOESCOPE_RETURN_IF_ERROR(context_.Check());
     return Finish();
   }
 

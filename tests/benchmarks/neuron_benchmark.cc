@@ -7,6 +7,7 @@
 #include <cstring>
 #include <numeric>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include "absl/time/clock.h"
@@ -205,6 +206,48 @@ void Assigning(benchmark::State& state) {
   Count(state, 0, 4 * n * n);
 }
 
+// From a cancellation at 32 random moments of a solution to its return, the
+// longest of these times in worst_ms. Arguments: neurons, Kind, threads.
+void CancellingAssignment(benchmark::State& state) {
+  constexpr int kMoments = 32;
+  SimilarityMatrix matrix;
+  matrix.Resize(state.range(0));
+  FillSimilarities(static_cast<Kind>(state.range(1)), matrix);
+  ThreadPool pool(static_cast<int>(state.range(2)));
+  const absl::Time start = absl::Now();
+  if (!SolveAssignment(matrix, pool, RunContext()).ok()) {
+    state.SkipWithError("not solved");
+    return;
+  }
+  const double whole = absl::ToDoubleSeconds(absl::Now() - start);
+  std::mt19937_64 random(1);
+  std::uniform_real_distribution<double> moment(0, whole);
+  double worst = 0;
+  int cancelled = 0;
+  for (auto _ : state) {
+    for (int i = 0; i < kMoments; ++i) {
+      const RunContext context;
+      const absl::Duration after = absl::Seconds(moment(random));
+      absl::Time asked = absl::InfiniteFuture();
+      std::thread canceller([&] {
+        absl::SleepFor(after);
+        asked = absl::Now();
+        context.token().Cancel(absl::CancelledError("enough"));
+      });
+      const bool solved = SolveAssignment(matrix, pool, context).ok();
+      const absl::Time returned = absl::Now();
+      canceller.join();
+      // What ends before it is cancelled says nothing.
+      if (!solved) {
+        ++cancelled;
+        worst = std::max(worst, absl::ToDoubleSeconds(returned - asked));
+      }
+    }
+  }
+  state.counters["worst_ms"] = 1e3 * worst;
+  state.counters["cancelled"] = cancelled;
+}
+
 // Covariance, its leading eigenvectors and the scores. Arguments: neurons in 8
 // matrices, width, threads.
 void NeuronPca(benchmark::State& state) {
@@ -263,6 +306,11 @@ BENCHMARK(Matching)
     ->UseRealTime();
 BENCHMARK(Assigning)
     ->ArgsProduct({{1408, 4096}, {kUnrelated, kDominant, kRankOne}, {1, 2}})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
+BENCHMARK(CancellingAssignment)
+    ->ArgsProduct({{1408, 4096, 14336}, {kUnrelated, kDominant}, {1, 2}})
+    ->Iterations(1)
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
 BENCHMARK(NeuronPca)
