@@ -8,7 +8,7 @@
 #include "absl/strings/string_view.h"
 #include "server/model/forward_kernels_internal.h"
 
-#include "moescope/base/blas_core.h"
+#include "moescope/model/compute_info.h"
 #include "moescope/model/model.h"
 #include "moescope/numerics/instruction_set.h"
 #include "moescope/numerics/neuron_cosine.h"
@@ -40,7 +40,7 @@ std::string NumericsClass(const std::string& device) {
   // One library decides the products: on a GPU it belongs to torch's build.
   std::string library = "torch";
   if (place.is_cpu()) {
-    const LoadedBlas blas = DescribeLoadedBlas();
+    const LoadedBlas blas = DescribeBlas();
     library = absl::StrCat(blas.library, "/", blas.core);
   }
   return absl::StrCat(

@@ -82,7 +82,7 @@ DeviceView Describe(const std::string& device, const RegistryStats& registry) {
 absl::StatusOr<ServerView> Service::GetServerInfo() {
   const ServiceOptions& options = state_->options;
   const RegistryStats registry = state_->registry->stats();
-  const LoadedBlas blas = DescribeLoadedBlas();
+  const LoadedBlas blas = model::DescribeBlas();
   const model::ComputeInfo compute = model::GetComputeInfo();
   ServerView view;
   view.versions["moescope"] = options.version;
@@ -108,7 +108,9 @@ absl::StatusOr<ServerView> Service::GetServerInfo() {
   view.blas_library = blas.library;
   view.blas_core = blas.core;
   view.fitting_blas_core = FittingOpenBlasCore(DetectCpuFeatures());
-  view.blas_core_fits = blas.core == view.fitting_blas_core;
+  // Only OpenBLAS has a core that can be set, and set wrongly.
+  view.blas_core_fits =
+      blas.core == "automatic" || blas.core == view.fitting_blas_core;
   MOESCOPE_ASSIGN_OR_RETURN(view.gemm_gflops, GemmGflops(*state_));
   view.threads = state_->pool->num_threads();
   view.start_time = state_->start_time;

@@ -13,7 +13,6 @@
 
 #include "moescope/analysis/analysis_run.h"
 #include "moescope/analysis/catalogue.h"
-#include "moescope/base/blas_core.h"
 #include "moescope/base/error.h"
 #include "moescope/base/log.h"
 #include "moescope/base/status_macros.h"
@@ -284,7 +283,7 @@ class AnalysisExecutor final : public Executor {
     provenance.numerics_class = state_.numerics_class;
     provenance.versions["moescope"] = state_.options.version;
     provenance.versions["torch"] = model::GetComputeInfo().torch_version;
-    provenance.versions["blas"] = DescribeLoadedBlas().config;
+    provenance.versions["blas"] = model::DescribeBlas().config;
     provenance.started = started;
     provenance.finished = state_.clock.Now();
 

@@ -6,6 +6,8 @@
 
 #include "absl/status/statusor.h"
 
+#include "moescope/base/blas_core.h"
+
 namespace moescope::model {
 
 /// What computes in this process, for people who ask the server.
@@ -14,6 +16,11 @@ struct ComputeInfo {
   std::string torch_version;
 };
 ComputeInfo GetComputeInfo();
+
+/// The BLAS library of torch's matrix products on the CPU. Where it is the MKL
+/// inside torch's own build, which tells no core, `core` is "automatic": MKL
+/// chooses its kernels by itself, and nothing is there to be set.
+LoadedBlas DescribeBlas();
 
 /// Memory of one GPU in bytes; the four add up to all that it has.
 struct DeviceMemory {
