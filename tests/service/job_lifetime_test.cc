@@ -5,7 +5,9 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -213,8 +215,15 @@ TEST_F(JobLifetimeTest, InterruptedWorkGoesOnFromItsOwnState) {
   const JobRecord job = Submit(Activations(1 << 19));
   const std::string saved =
       folder_ / "results/running/" + job.key + ".1.state";
+  // The second time it is saved, the first is in the job's row.
+  std::optional<std::filesystem::file_time_type> first;
   WaitUntil(job.id, [&](const JobRecord&) {
-    return std::filesystem::exists(saved);
+    std::error_code missing;
+    const auto time = std::filesystem::last_write_time(saved, missing);
+    if (!missing && !first.has_value()) {
+      first = time;
+    }
+    return first.has_value() && !missing && time != *first;
   });
   service_.reset();
   SaveState(job.key);
