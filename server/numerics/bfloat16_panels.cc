@@ -4,7 +4,6 @@
 #include <limits>
 
 #include "server/numerics/gram_kernels_internal.h"
-#include "server/numerics/instruction_set_internal.h"
 #include "server/numerics/native_bfloat16_internal.h"
 
 #if defined(__x86_64__)
@@ -241,12 +240,6 @@ MOESCOPE_BF16_TARGET std::array<double, kPanelLines> GatherSquares(
 
 }  // namespace
 
-bool UseBFloat16Panels() {
-  // Intel's processors do bf16 products at no more than the rate of fp32.
-  static const bool fast = __builtin_cpu_is("amd") != 0;
-  return fast && UseNativeBFloat16();
-}
-
 PanelStatistics BFloat16Panels::StatisticsOf(std::int64_t panel) const {
   return Gather(*this, panel);
 }
@@ -322,8 +315,6 @@ void ScaleProducts(const double* products, std::int64_t count, double left,
 #else
 
 namespace moescope::numerics::internal {
-
-bool UseBFloat16Panels() { return false; }
 
 // Nobody calls these here.
 PanelStatistics BFloat16Panels::StatisticsOf(std::int64_t) const { return {}; }

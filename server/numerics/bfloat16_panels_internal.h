@@ -10,8 +10,8 @@
 
 namespace moescope::numerics::internal {
 
-/// Whether products of packed panels are the fastest here: this processor has
-/// products of bf16 pairs, at twice the rate of fp32's.
+/// Whether products of packed panels are wanted here (ChooseBFloat16Products) and
+/// this processor has products of bf16 pairs.
 bool UseBFloat16Panels();
 
 /// Lines of a panel.

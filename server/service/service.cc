@@ -25,6 +25,7 @@
 #include "moescope/jobs/sqlite_job_store.h"
 #include "moescope/model/compute_info.h"
 #include "moescope/model/model.h"
+#include "moescope/model/product_choice.h"
 #include "server/service/state_internal.h"
 
 namespace moescope {
@@ -86,6 +87,7 @@ absl::Status OpenRegistry(Service::State& state) {
   const ServiceOptions& options = state.options;
   MOESCOPE_ASSIGN_OR_RETURN(state.device,
                             model::ResolveDevice(options.device));
+  MOESCOPE_RETURN_IF_ERROR(model::ApplyProductChoice(options.data_dir));
   state.numerics_class = model::NumericsClass(state.device);
   MOESCOPE_ASSIGN_OR_RETURN(
       state.memory_budget_bytes,

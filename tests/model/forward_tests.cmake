@@ -9,7 +9,8 @@ if(TARGET moescope_model)
             forward_main.cc
     LIBS moescope::model moescope_testing)
   moescope_add_test(NAME model_weights_test LABEL torch
-    SOURCES resident_matrix_test.cc stacked_experts_test.cc
+    SOURCES product_choice_test.cc resident_matrix_test.cc
+            stacked_experts_test.cc
     LIBS moescope::model moescope_testing)
   if(MOESCOPE_PYTHON AND NOT MOESCOPE_SANITIZE)
     moescope_add_test(NAME made_forward_test LABEL torch

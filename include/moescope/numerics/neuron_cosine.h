@@ -23,7 +23,8 @@ struct NeuronPair {
 };
 
 /// "bf16" where products of bf16 neurons are the processor's own, "fp32" where
-/// they are widened: chosen by the processor, part of the numerics class.
+/// they are widened: as chosen by ChooseBFloat16Products, part of the numerics
+/// class.
 /// Threads: safe.
 std::string NeuronProductType();
 
