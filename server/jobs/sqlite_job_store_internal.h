@@ -59,6 +59,7 @@ class SqliteJobStore final : public JobStore {
   absl::StatusOr<std::optional<JobRecord>> FindLiveJob(
       absl::string_view key) override;
   absl::StatusOr<std::set<std::string>> LiveKeys() override;
+  absl::StatusOr<std::set<std::string>> UnsharedResults() override;
   absl::StatusOr<JobRecord> CancelJob(absl::string_view job_id,
                                       const absl::Status& reason,
                                       absl::Time now) override;
@@ -188,6 +189,8 @@ class SqliteJobStore final : public JobStore {
   absl::Status ShowProgress(absl::string_view execution_id,
                             const ProgressReport& report);
   absl::Status FileResult(const ResultRow& result);
+  /// The first column of a query that takes nothing.
+  absl::StatusOr<std::set<std::string>> ReadKeys(const char* sql);
   absl::StatusOr<std::optional<ResultRow>> FindResult(absl::string_view key);
   absl::Status SweepJobs(absl::Time now, SweepReport& report);
   absl::Status SweepLeases(absl::Time now, SweepReport& report);

@@ -290,19 +290,30 @@ absl::StatusOr<std::optional<JobRecord>> SqliteJobStore::FindLiveJob(
   });
 }
 
-absl::StatusOr<std::set<std::string>> SqliteJobStore::LiveKeys() {
-  using Keys = absl::StatusOr<std::set<std::string>>;
-  return Transact("live_keys", Access::kRead, [&]() -> Keys {
-    Statement query = database_->Prepare(
-        "SELECT DISTINCT key FROM jobs WHERE state IN (1, 2)");
-    std::set<std::string> keys;
-    while (true) {
-      MOESCOPE_ASSIGN_OR_RETURN(const bool row, query.Step());
-      if (!row) {
-        return keys;
-      }
-      keys.insert(query.Text(0));
+absl::StatusOr<std::set<std::string>> SqliteJobStore::ReadKeys(
+    const char* sql) {
+  Statement query = database_->Prepare(sql);
+  std::set<std::string> keys;
+  while (true) {
+    MOESCOPE_ASSIGN_OR_RETURN(const bool row, query.Step());
+    if (!row) {
+      return keys;
     }
+    keys.insert(query.Text(0));
+  }
+}
+
+absl::StatusOr<std::set<std::string>> SqliteJobStore::LiveKeys() {
+  return Transact("live_keys", Access::kRead, [&] {
+    return ReadKeys("SELECT DISTINCT key FROM jobs WHERE state IN (1, 2)");
+  });
+}
+
+absl::StatusOr<std::set<std::string>> SqliteJobStore::UnsharedResults() {
+  return Transact("unshared_results", Access::kRead, [&] {
+    return ReadKeys(
+        "SELECT key FROM results WHERE key IN "
+        "(SELECT key FROM executions WHERE shared = 0)");
   });
 }
 

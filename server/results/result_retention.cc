@@ -91,7 +91,8 @@ absl::Status ResultStore::RemoveStale(const std::set<std::string>& live,
 }
 
 absl::StatusOr<EvictionReport> ResultStore::Evict(
-    const std::set<std::string>& pinned, std::int64_t reserve_bytes) {
+    const std::set<std::string>& pinned, std::int64_t reserve_bytes,
+    const std::set<std::string>& passing) {
   State& state = *state_;
   MOESCOPE_RETURN_IF_ERROR(state.RefreshSealed());
   const std::int64_t limit =
@@ -110,10 +111,14 @@ absl::StatusOr<EvictionReport> ResultStore::Evict(
     }
     std::sort(candidates.begin(), candidates.end());
     for (const auto& [last_used, key] : candidates) {
-      if (total <= limit && now - last_used <= state.options.max_age) {
-        break;  // The rest was used later still.
-      }
       const auto found = state.sealed.find(key);
+      const absl::Duration age = now - last_used;
+      const bool has_passed = passing.count(key) > 0 &&
+                              found->second.was_read &&
+                              age > state.options.passing_age;
+      if (total <= limit && age <= state.options.max_age && !has_passed) {
+        continue;
+      }
       // Under the lock, so that no reader opens what is about to go.
       MOESCOPE_RETURN_IF_ERROR(
           internal::RemoveFile(state.files.SealedLog(key)));

@@ -232,6 +232,7 @@ std::shared_ptr<const void> ResultStore::State::UseSealed(
     }
     Entry& entry = found->second;
     entry.last_used = now;
+    entry.was_read = true;
     touch = now - entry.touched >= kTouchInterval;
     if (touch) {
       entry.touched = now;

@@ -28,6 +28,7 @@ struct ResultStore::State {
   struct Entry {
     std::int64_t bytes = 0;
     absl::Time last_used;
+    bool was_read = false;
     /// When the file last learned of it.
     absl::Time touched = absl::InfinitePast();
     /// What was found in order, and on which file.

@@ -20,8 +20,10 @@ absl::Status MaintainOnce(Service::State& state) {
   MOESCOPE_ASSIGN_OR_RETURN(const std::set<std::string> live,
                             state.store->LiveKeys());
   MOESCOPE_RETURN_IF_ERROR(state.results->RemoveStale(live, before));
+  MOESCOPE_ASSIGN_OR_RETURN(const std::set<std::string> passing,
+                            state.store->UnsharedResults());
   MOESCOPE_ASSIGN_OR_RETURN(const EvictionReport report,
-                            state.results->Evict({}));
+                            state.results->Evict({}, 0, passing));
   for (const std::string& key : report.dropped) {
     state.metrics.CacheEvicted("disk");
     MOESCOPE_RETURN_IF_ERROR(state.store->DeleteResult(key));

@@ -389,6 +389,23 @@ TEST_P(JobStoreConformanceTest, LiveKeysAreThoseOfJobsThatWaitOrRun) {
   EXPECT_THAT(*store_->LiveKeys(), ::testing::ElementsAre("k1", "k2"));
 }
 
+TEST_P(JobStoreConformanceTest, UnsharedResultsAreThoseOfUnsharedExecutions) {
+  SubmitRequest alone = Request("k1");
+  alone.share = false;
+  Submit(alone);
+  const auto first = Claim();
+  Submit(Request("k2"));
+  const auto second = Claim();
+  ASSERT_TRUE(first.has_value() && second.has_value());
+  EXPECT_THAT(*store_->UnsharedResults(), ::testing::IsEmpty());
+  ASSERT_TRUE(store_->Finish(first->id, first->fence, absl::OkStatus(),
+                             Result("k1"), now_).ok());
+  ASSERT_TRUE(store_->Finish(second->id, second->fence, absl::OkStatus(),
+                             Result("k2"), now_).ok());
+
+  EXPECT_THAT(*store_->UnsharedResults(), ::testing::ElementsAre("k1"));
+}
+
 TEST_P(JobStoreConformanceTest, TheQueueHasAnOrderAndRunningWorkAnEnd) {
   Submit(Request("k1"));
   const auto execution = Claim();

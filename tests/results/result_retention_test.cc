@@ -1,6 +1,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -105,6 +106,23 @@ TEST_F(ResultRetentionTest, ALogWithAnOpenReaderStays) {
   EXPECT_THAT(store_->Evict({})->dropped, IsEmpty());
   reader.reset();
   EXPECT_THAT(store_->Evict({})->dropped, ElementsAre(Key('a')));
+}
+
+TEST_F(ResultRetentionTest, APassingLogGoesOnceItHasBeenReadForAWhile) {
+  Open();
+  const LogExtent read = Seal100('a');
+  Seal100('b');
+  const LogExtent kept = Seal100('c');
+  const std::set<std::string> passing = {Key('a'), Key('b')};
+  auto reader = *store_->OpenSealed(Key('a'), read);
+  ASSERT_TRUE(store_->OpenSealed(Key('c'), kept).ok());
+
+  clock_.Advance(absl::Minutes(9));
+  EXPECT_THAT(store_->Evict({}, 0, passing)->dropped, IsEmpty());
+  clock_.Advance(absl::Minutes(2));
+  EXPECT_THAT(store_->Evict({}, 0, passing)->dropped, IsEmpty());
+  reader.reset();
+  EXPECT_THAT(store_->Evict({}, 0, passing)->dropped, ElementsAre(Key('a')));
 }
 
 TEST_F(ResultRetentionTest, LogsThatNobodyUsesAgeOut) {

@@ -181,6 +181,9 @@ class JobStore {
       absl::string_view key) = 0;
   /// Keys of all live jobs.
   virtual absl::StatusOr<std::set<std::string>> LiveKeys() = 0;
+  /// Keys of results of executions that are not shared: they serve nobody but
+  /// the jobs that asked for them.
+  virtual absl::StatusOr<std::set<std::string>> UnsharedResults() = 0;
   /// Ends a live job with `reason` (a CANCELLED status); returns a finished one
   /// as it is. Work that no live job refers to any more is unwanted: queued it
   /// is CANCELLED at once, running its worker is told. Errors: NOT_FOUND.

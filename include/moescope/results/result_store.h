@@ -90,6 +90,8 @@ class ResultStore {
     std::int64_t disk_bytes = std::int64_t{20} << 30;
     /// Sealed logs not used for longer are dropped by Evict.
     absl::Duration max_age = absl::InfiniteDuration();
+    /// See Evict.
+    absl::Duration passing_age = absl::Minutes(10);
   };
 
   /// Takes up the folder as it was left. `clock` must outlive the store.
@@ -166,10 +168,13 @@ class ResultStore {
                            absl::Time before = absl::InfiniteFuture());
 
   /// Drops sealed logs that are too old, then the least recently used until
-  /// the rest fits into `disk_bytes` of the options less `reserve_bytes`. Never
-  /// one in `pinned` or with an open reader.
-  absl::StatusOr<EvictionReport> Evict(const std::set<std::string>& pinned,
-                                       std::int64_t reserve_bytes = 0);
+  /// the rest fits into `disk_bytes` of the options less `reserve_bytes`; of
+  /// `passing` also those that this process has read, once nobody has opened
+  /// them for `passing_age` of the options. Never one in `pinned` or with an open
+  /// reader.
+  absl::StatusOr<EvictionReport> Evict(
+      const std::set<std::string>& pinned, std::int64_t reserve_bytes = 0,
+      const std::set<std::string>& passing = {});
 
   ResultStoreStats stats() const;
 
