@@ -19,7 +19,7 @@
 #include "moescope/model/checkpoint.h"
 #include "tests/analysis/analysis_testing.h"
 #include "tests/model/make_checkpoint.h"
-#include "tests/model/scratch_folder.h"
+#include "tests/testing/scratch_folder.h"
 
 namespace moescope::analysis {
 namespace {
@@ -86,7 +86,7 @@ class MadeWeightsTest : public ::testing::Test {
   }
 
  private:
-  const model::ScratchFolder folder_;
+  const ScratchFolder folder_;
 };
 
 spec::NeuronPcaSpec Components(std::int64_t dims) {
