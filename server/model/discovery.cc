@@ -97,8 +97,7 @@ class Walker {
   explicit Walker(fs::path root) : root_(std::move(root)) {}
 
   std::vector<ModelFolder> Walk() {
-    AddFolder(root_.filename().string(), root_);
-    Descend(root_, "", 1);
+    if (!AddFolder(root_.filename().string(), root_)) Descend(root_, "", 1);
     std::vector<ModelFolder> models;
     for (auto& [name, path] : found_) models.push_back({name, path});
     return models;
@@ -133,16 +132,18 @@ class Walker {
       const std::optional<fs::path> resolved = Canonical(path);
       if (!resolved.has_value() || !IsInside(*resolved, root_)) continue;
       const std::string name = absl::StrCat(prefix, child);
-      AddFolder(name, path);
-      if (depth < kMaxDepth) {
+      if (!AddFolder(name, path) && depth < kMaxDepth) {
         Descend(path, absl::StrCat(name, "/"), depth + 1);
       }
     }
   }
 
-  void AddFolder(const std::string& name, const fs::path& folder) {
+  // Whether it is a model. What is inside one is a part of it: the other
+  // format's "original" of gpt-oss.
+  bool AddFolder(const std::string& name, const fs::path& folder) {
     const std::optional<fs::path> path = ModelPath(folder, root_);
     if (path.has_value()) Add(name, *path);
+    return path.has_value();
   }
 
   void AddCacheModel(const std::string& folder_name, const fs::path& folder) {

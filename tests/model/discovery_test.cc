@@ -49,6 +49,17 @@ TEST(DiscoveryTest, FindsFoldersWithAConfigByRelativeName) {
   EXPECT_EQ((*models)[2].path, fs::canonical(root / "team/c").string());
 }
 
+TEST(DiscoveryTest, WhatIsInsideAModelIsNoModel) {
+  ScratchFolder root;
+  root.Write("gpt-oss/config.json", "{}");
+  root.Write("gpt-oss/original/config.json", "{}");
+  root.Write("gpt-oss/a/b/config.json", "{}");
+  root.Write("gpt-oss-large/config.json", "{}");
+
+  EXPECT_THAT(Names(root.path()), ElementsAre("gpt-oss", "gpt-oss-large"));
+  EXPECT_THAT(Names(root / "gpt-oss"), ElementsAre("gpt-oss"));
+}
+
 TEST(DiscoveryTest, FindsTheBundledModels) {
   EXPECT_THAT(Names(MOESCOPE_SOURCE_DIR "/tests/testdata/models"),
               ElementsAre("tiny-deepseek", "tiny-mistral", "tiny-mixtral"));

@@ -17,12 +17,13 @@ struct ModelFolder {
 };
 
 /// All model folders under `model_root`, by name: every folder (to a depth of
-/// 4) with a config.json, and for a Hugging Face cache
+/// 4) with a config.json that lies in no other such folder (gpt-oss has one in
+/// its "original"), and for a Hugging Face cache
 /// (`models--org--name/snapshots/<revision>`, the revision of refs/main, else
 /// the newest) one entry `org/name`. Left out: unreadable and hidden folders,
 /// whatever leads out of `model_root` through a link, and what lies beyond the
 /// first 100,000 entries or 4,096 models. A root that has a config.json itself
-/// is listed by its own last path component.
+/// is listed, alone, by its own last path component.
 /// Errors: NOT_FOUND when `model_root` is no folder.
 absl::StatusOr<std::vector<ModelFolder>> DiscoverModels(
     const std::string& model_root);
