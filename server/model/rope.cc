@@ -59,13 +59,15 @@ void ScaleByYarn(const RopeConfig& rope, std::int64_t dim,
 }
 
 void ScaleByLlama3(const RopeConfig& rope, std::vector<double>& inverse) {
+  const double low = rope.low_frequency_factor;
+  const double high = rope.high_frequency_factor;
   for (double& frequency : inverse) {
     // How often the pair turns over the original positions.
     const double turns = Real(rope.original_positions) * frequency / kTurn;
-    const double kept = std::clamp(
-        (turns - rope.low_frequency_factor) /
-            (rope.high_frequency_factor - rope.low_frequency_factor),
-        0.0, 1.0);
+    // First, so that equal factors, a step, divide nothing by 0. What turns
+    // just `low` times at a step is kept: only longer waves are scaled.
+    const double kept =
+        turns >= high ? 1.0 : std::max((turns - low) / (high - low), 0.0);
     frequency *= (1 - kept) / rope.factor + kept;
   }
 }

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "moescope/model/config.h"
+#include "tests/model/config_text.h"
 #include "tests/model/safetensors_bytes.h"
 
 namespace moescope::model {
@@ -219,6 +220,49 @@ TEST(FamilyConfigTest, PhimoePicksTwoWhateverTheConfigSays) {
 
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->router.experts_per_token, 2);
+}
+
+// Keys of myshell-ai/JetMoE, configuration_jetmoe.py.
+TEST(FamilyConfigTest, ReadsJetmoeAsItsPublisherSpellsIt) {
+  const auto theirs = ParsePatched(
+      "jetmoe", R"({"num_local_experts": null, "num_experts_per_tok": null,
+          "intermediate_size": null, "aux_loss_coef": null,
+          "moe_num_experts": 8, "moe_top_k": 3, "ffn_hidden_size": 24,
+          "num_attention_heads": 6, "glu": true, "bias": true})");
+  const auto ours = ParsePatched("jetmoe", R"({"num_experts_per_tok": 3})");
+
+  ASSERT_TRUE(theirs.ok()) << theirs.status();
+  ASSERT_TRUE(ours.ok()) << ours.status();
+  EXPECT_TRUE(theirs->forward_status.ok()) << theirs->forward_status;
+  EXPECT_EQ(theirs->router.experts_per_token, 3);
+  EXPECT_EQ(theirs->num_heads, 6);
+  EXPECT_EQ(Text(*theirs), Text(*ours));
+}
+
+TEST(FamilyConfigTest, JetmoesTwoSpellingsMustAgree) {
+  const auto agreeing = ParsePatched(
+      "jetmoe", R"({"moe_num_experts": 8, "moe_top_k": 2,
+                    "ffn_hidden_size": 24})");
+
+  EXPECT_TRUE(agreeing.ok()) << agreeing.status();
+  EXPECT_EQ(Message(ParsePatched("jetmoe", R"({"moe_num_experts": 16})")),
+            "moe_num_experts: is 16, but num_local_experts is 8; they must "
+            "agree");
+  EXPECT_EQ(Message(ParsePatched("jetmoe", R"({"moe_top_k": 3})")),
+            "moe_top_k: is 3, but num_experts_per_tok is 2; they must agree");
+  EXPECT_EQ(Message(ParsePatched("jetmoe", R"({"ffn_hidden_size": 48})")),
+            "ffn_hidden_size: is 48, but intermediate_size is 24; they must "
+            "agree");
+}
+
+TEST(FamilyConfigTest, JetmoeWithoutGatesOrBiasesIsNotSupported) {
+  const auto plain = ParsePatched("jetmoe", R"({"glu": false})");
+  const auto unbiased = ParsePatched("jetmoe", R"({"bias": false})");
+
+  EXPECT_EQ(plain.status(),
+            absl::UnimplementedError("glu: false is not supported (true is)"));
+  EXPECT_EQ(unbiased.status(), absl::UnimplementedError(
+                                   "bias: false is not supported (true is)"));
 }
 
 TEST(FamilyConfigTest, DbrxRopeBaseIsThatOfItsAttention) {

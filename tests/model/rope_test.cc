@@ -122,6 +122,37 @@ TEST(RopeTest, Llama3ScalesLongWavelengthsAndKeepsShortOnes) {
               Near({1.0, 0.1, 0.01 * ((1 - kept) / 8 + kept), 0.001 / 8}));
 }
 
+// Pair 0 turns 8 / 2π times over 8 positions, pair 1 a tenth of that.
+TEST(RopeTest, Llama3WithoutARampScalesAllThatTurnLessOften) {
+  RopeConfig config = Rope("llama3", 10000, 16, 8);
+  config.low_frequency_factor = 0.5;
+  config.high_frequency_factor = 0.5;
+
+  const RopeFrequencies rope = FrequenciesFor(config, 8, 100);
+
+  EXPECT_THAT(rope.inverse,
+              Near({1.0, 0.1 / 16, 0.01 / 16, 0.001 / 16}));
+}
+
+TEST(RopeTest, Llama3WithoutARampKeepsWhatTurnsJustAsOften) {
+  RopeConfig config = Rope("llama3", 10000, 16, 8);
+  config.low_frequency_factor = 8 / (2 * kPi);
+  config.high_frequency_factor = 8 / (2 * kPi);
+
+  const RopeFrequencies rope = FrequenciesFor(config, 8, 100);
+
+  EXPECT_THAT(rope.inverse,
+              Near({1.0, 0.1 / 16, 0.01 / 16, 0.001 / 16}));
+}
+
+TEST(RopeTest, Llama3AtTheRampsLowEndScalesWholly) {
+  RopeConfig config = Rope("llama3", 10000, 16, 8);
+  config.low_frequency_factor = 8 / (2 * kPi);
+  config.high_frequency_factor = 4;
+
+  EXPECT_EQ(FrequenciesFor(config, 8, 100).inverse[0], 1.0 / 16);
+}
+
 TEST(RopeTest, LongropeSwitchesItsFactorsBeyondTheOriginalLength) {
   RopeConfig config = Rope("longrope", 10000, 2, 64);
   config.short_factors = {1.0, 2.0};

@@ -173,8 +173,8 @@ struct ModelConfig {
   std::int64_t shared_width = 0;  ///< F of the shared block (all together).
   RouterConfig router;
   std::vector<LayerConfig> layers;  ///< L
-  /// OK, or what of the attention or its positions is not supported. Then no
-  /// forward pass can be made; the rest of this holds all the same.
+  /// OK, or what a forward pass alone needs and is wrong or not supported: of
+  /// the attention, its positions, a router's weights. The rest of this holds.
   absl::Status forward_status;
 
   /// Width of a head's query and key, and of its value.
@@ -193,8 +193,8 @@ struct ModelConfig {
 /// Errors: DATA_LOSS for text that is no JSON object, a missing or wrongly
 /// typed key, or a value outside its range (names the key); UNIMPLEMENTED for
 /// an unknown model_type (lists the known ones), an activation or quantisation
-/// that is not supported (names it). What is not supported of the attention or
-/// its positions is named in forward_status.
+/// that is not supported (names it). What a forward pass alone needs goes to
+/// forward_status instead.
 absl::StatusOr<ModelConfig> ParseConfig(absl::string_view json_text);
 
 /// model_type values that ParseConfig accepts, sorted.

@@ -33,7 +33,9 @@ absl::Status ParseAttention(const ConfigReader& json, ModelConfig& config) {
   RopeBase rope;
   rope.head_dim = config.head_dim;
   rope.max_positions = config.max_positions;
-  MOESCOPE_ASSIGN_OR_RETURN(config.rope, ParseRope(json, rope));
+  const absl::StatusOr<RopeConfig> parsed = ParseRope(json, rope);
+  ForForwardAlone(parsed.status(), config);
+  if (parsed.ok()) config.rope = *parsed;
   if (!own.has_value()) return absl::OkStatus();
   MOESCOPE_ASSIGN_OR_RETURN(config.num_kv_heads,
                             own->IntegerOr("kv_n_heads", 1, kHeadRange));
@@ -107,8 +109,7 @@ absl::Status ParseDbrx(const ConfigReader& json, ModelConfig& config) {
   LayerConfig layer;
   layer.is_moe = true;
   config.layers.assign(static_cast<std::size_t>(config.num_layers), layer);
-  MOESCOPE_RETURN_IF_ERROR(
-      ForForwardAlone(ParseAttention(json, config), config));
+  MOESCOPE_RETURN_IF_ERROR(ParseAttention(json, config));
   return ParseExperts(json, config);
 }
 

@@ -169,7 +169,7 @@ absl::Status ParseDecoder(const ConfigReader& json,
       defaults.rope_dim == 0 ? config.head_dim : defaults.rope_dim;
   rope.max_positions = config.max_positions;
   const absl::StatusOr<RopeConfig> parsed = ParseRope(json, rope);
-  MOESCOPE_RETURN_IF_ERROR(ForForwardAlone(parsed.status(), config));
+  ForForwardAlone(parsed.status(), config);
   if (parsed.ok()) config.rope = *parsed;
   if (config.rope.kind == "dynamic") {
     // The rule is about sequences beyond max_position_embeddings alone.
@@ -178,7 +178,7 @@ absl::Status ParseDecoder(const ConfigReader& json,
                  static_cast<double>(kPositionRange.max)));
   }
   LayerConfig layer;
-  MOESCOPE_RETURN_IF_ERROR(ParseWindow(json, defaults, layer));
+  ForForwardAlone(ParseWindow(json, defaults, layer), config);
   config.layers.assign(static_cast<std::size_t>(config.num_layers), layer);
   MOESCOPE_ASSIGN_OR_RETURN(config.tied_embeddings,
                             json.BoolOr("tie_word_embeddings",
@@ -201,10 +201,8 @@ absl::Status ParseLayerTypes(const ConfigReader& json, ModelConfig& config) {
     if (types[i] == "full_attention") {
       config.layers[i].sliding_window = std::nullopt;
     } else if (types[i] != "sliding_attention") {
-      MOESCOPE_RETURN_IF_ERROR(ForForwardAlone(
-          Unsupported(absl::StrCat(kKey, "[", i, "]"), types[i],
-                      "full_attention, sliding_attention"),
-          config));
+      return Unsupported(absl::StrCat(kKey, "[", i, "]"), types[i],
+                         "full_attention, sliding_attention");
     }
   }
   return absl::OkStatus();

@@ -57,8 +57,8 @@ struct DecoderDefaults {
   std::vector<Quantisation> quantisations = {Quantisation::kFloat8Blocks};
 };
 
-/// Everything of ModelConfig but the feed-forward part; layers are dense. An
-/// unknown RoPE scaling goes to forward_status.
+/// Everything of ModelConfig but the feed-forward part; layers are dense. What
+/// is wrong with positions or windows goes to forward_status.
 /// Refuses other quantised weights and activations but SiLU.
 absl::Status ParseDecoder(const ConfigReader& json,
                           const DecoderDefaults& defaults, ModelConfig& config);

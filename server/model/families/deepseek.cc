@@ -14,7 +14,9 @@
 //                grouped queries; softmax, top K
 //   deepseek_v2  latent attention; softmax, top K among all experts or among
 //                those of the groups whose best expert scores highest; weights
-//                times a factor. norm_topk_prob counts for nothing
+//                times a factor. norm_topk_prob true runs no forward pass: the
+//                publisher's code then divides by the sum instead of scaling,
+//                DeepSeek-VL2's does both, transformers neither looks at it
 //   deepseek_v3  latent attention; sigmoid, choice by score plus a bias, groups
 //                by the sum of their two best, weights divided by their sum
 // Source of the latter two: transformers 5.23, modeling_deepseek_v2.py and
@@ -168,6 +170,12 @@ absl::Status ParseVersion2(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(
       config.router.scaling,
       json.PositiveRealOr("routed_scaling_factor", 1.0));
+  MOESCOPE_ASSIGN_OR_RETURN(const bool renormalise,
+                            json.BoolOr("norm_topk_prob", false));
+  // A single weight is never divided by itself in this family.
+  if (renormalise && config.router.experts_per_token > 1) {
+    ForForwardAlone(NotSupported("norm_topk_prob", "true", "false"), config);
+  }
   MOESCOPE_ASSIGN_OR_RETURN(const std::string method,
                             json.StringOr("topk_method", "greedy"));
   if (method == "greedy") {

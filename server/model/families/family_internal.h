@@ -22,8 +22,9 @@ struct Family {
   std::string name;
   /// Values of config.json's model_type that mean this family.
   std::vector<std::string> model_types;
-  /// Fills everything but family and model_type. What is not supported of the
-  /// attention goes to forward_status (ForForwardAlone). Errors: as ParseConfig.
+  /// Fills everything but family and model_type. What a forward pass alone
+  /// needs and is wrong goes to forward_status (ForForwardAlone). Errors: as
+  /// ParseConfig.
   absl::Status (*parse)(const ConfigReader& json, ModelConfig& config);
   /// Finds routers, experts, shared and dense blocks of all layers; `tensors`
   /// has a row for each. Static analyses need no more.
@@ -37,9 +38,9 @@ struct Family {
   std::vector<std::string> architectures = {};
 };
 
-/// Keeps an UNIMPLEMENTED `status` of what a forward pass alone needs in
-/// config.forward_status (the first one) and gives OK; passes on any other.
-absl::Status ForForwardAlone(absl::Status status, ModelConfig& config);
+/// Keeps the first `status` that is not OK, of what a forward pass alone needs,
+/// in config.forward_status.
+void ForForwardAlone(absl::Status status, ModelConfig& config);
 
 /// All rows. Threads: safe.
 absl::Span<const Family> Families();

@@ -50,8 +50,8 @@ absl::Status ParseGptOss(const ConfigReader& json, ModelConfig& config) {
   defaults.max_positions = 131072;
   defaults.quantisations = {Quantisation::kMxfp4};
   MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, defaults, config));
-  MOESCOPE_RETURN_IF_ERROR(AssumeReleasedRope(json, config));
-  MOESCOPE_RETURN_IF_ERROR(ForForwardAlone(ParseWindows(json, config), config));
+  ForForwardAlone(AssumeReleasedRope(json, config), config);
+  ForForwardAlone(ParseWindows(json, config), config);
   MOESCOPE_ASSIGN_OR_RETURN(config.qkv_bias,
                             json.BoolOr("attention_bias", true));
   config.output_bias = config.qkv_bias;

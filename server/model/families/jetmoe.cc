@@ -11,7 +11,8 @@
 // routers per layer. That of the feed-forward part chooses K of E blocks; that
 // of the attention chooses K of E groups of query heads (and their output
 // maps), one head of each group per key/value head. Both take the softmax over
-// the chosen logits.
+// the chosen logits. config.json is spelled as transformers has it or as the
+// publisher has (myshell-ai/JetMoE, configuration_jetmoe.py).
 
 namespace moescope::model::internal {
 namespace {
@@ -32,12 +33,68 @@ absl::Status ParseActivation(const ConfigReader& json, ModelConfig& config) {
   return absl::OkStatus();
 }
 
-absl::Status ParseJetmoe(const ConfigReader& json, ModelConfig& config) {
+// The publisher's name of `key`, if it stands there, must have its value.
+absl::Status CheckAlike(const ConfigReader& json, const char* key,
+                        std::int64_t value, const char* publishers,
+                        IntegerRange range) {
+  MOESCOPE_ASSIGN_OR_RETURN(const std::int64_t other,
+                            json.IntegerOr(publishers, value, range));
+  if (other == value) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(publishers, ": is ", other, ", but ",
+                                          key, " is ", value,
+                                          "; they must agree"));
+}
+
+absl::Status ParseExperts(const ConfigReader& json, ModelConfig& config) {
+  const char* count = ExpertCountKey(json, "num_local_experts");
   MOESCOPE_ASSIGN_OR_RETURN(config.num_experts,
-                            json.Integer(ExpertCountKey(json,
-                                                        "num_local_experts"),
-                                         kExpertRange));
-  MOESCOPE_RETURN_IF_ERROR(ParseExpertsPerToken(json, 2, config));
+                            json.Integer(count, kExpertRange));
+  MOESCOPE_RETURN_IF_ERROR(CheckAlike(json, count, config.num_experts,
+                                      "moe_num_experts", kExpertRange));
+  const IntegerRange choice = {1, config.num_experts};
+  const char* chosen = json.FirstPresent({"num_experts_per_tok", "moe_top_k"});
+  if (json.Has(chosen)) {
+    MOESCOPE_ASSIGN_OR_RETURN(config.router.experts_per_token,
+                              json.Integer(chosen, choice));
+  } else {
+    MOESCOPE_RETURN_IF_ERROR(ParseExpertsPerToken(json, 2, config));
+  }
+  MOESCOPE_RETURN_IF_ERROR(CheckAlike(json, chosen,
+                                      config.router.experts_per_token,
+                                      "moe_top_k", choice));
+  const char* width =
+      json.FirstPresent({"intermediate_size", "ffn_hidden_size"});
+  MOESCOPE_ASSIGN_OR_RETURN(config.expert_width,
+                            json.Integer(width, kFeedForwardRange));
+  return CheckAlike(json, width, config.expert_width, "ffn_hidden_size",
+                    kFeedForwardRange);
+}
+
+// Switches of the publisher's class, whose other value is another block.
+absl::Status RequireTrue(const ConfigReader& json, const char* key) {
+  MOESCOPE_ASSIGN_OR_RETURN(const bool value, json.BoolOr(key, true));
+  return value ? absl::OkStatus()
+               : absl::UnimplementedError(absl::StrCat(
+                     key, ": false is not supported (true is)"));
+}
+
+// The publisher's class has a key for what follows from two others.
+absl::Status CheckHeads(const ConfigReader& json, const ModelConfig& config) {
+  constexpr const char* kKey = "num_attention_heads";
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const std::int64_t heads,
+      json.IntegerOr(kKey, config.num_heads, kHeadRange));
+  if (heads == config.num_heads) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(
+      kKey, ": is ", heads, ", must be num_key_value_heads ",
+      config.num_kv_heads, " times the ", config.router.experts_per_token,
+      " experts per token"));
+}
+
+absl::Status ParseJetmoe(const ConfigReader& json, ModelConfig& config) {
+  MOESCOPE_RETURN_IF_ERROR(ParseExperts(json, config));
+  MOESCOPE_RETURN_IF_ERROR(RequireTrue(json, "glu"));
+  MOESCOPE_RETURN_IF_ERROR(RequireTrue(json, "bias"));
   MOESCOPE_ASSIGN_OR_RETURN(const std::int64_t kv_heads,
                             json.Integer("num_key_value_heads", kHeadRange));
   DecoderDefaults defaults;
@@ -54,9 +111,7 @@ absl::Status ParseJetmoe(const ConfigReader& json, ModelConfig& config) {
   config.norm_epsilon = kLayerNormEpsilon;
   config.attention.kind = AttentionKind::kMixture;
   config.router.rule = "topk_softmax";
-  MOESCOPE_ASSIGN_OR_RETURN(
-      config.expert_width,
-      json.Integer("intermediate_size", kFeedForwardRange));
+  ForForwardAlone(CheckHeads(json, config), config);
   for (LayerConfig& layer : config.layers) {
     layer.is_moe = true;
     layer.sliding_window = std::nullopt;

@@ -68,7 +68,9 @@ absl::Status ParseLatentDecoder(const ConfigReader& json,
   config.num_kv_heads = config.num_heads;
   MOESCOPE_ASSIGN_OR_RETURN(config.rope.interleaved,
                             json.BoolOr("rope_interleave", true));
-  MOESCOPE_ASSIGN_OR_RETURN(config.attention.scale, ParseScale(json, config));
+  const absl::StatusOr<double> scale = ParseScale(json, config);
+  ForForwardAlone(scale.status(), config);
+  if (scale.ok()) config.attention.scale = *scale;
   MOESCOPE_ASSIGN_OR_RETURN(config.qkv_bias,
                             json.BoolOr("attention_bias", false));
   config.output_bias = config.qkv_bias;

@@ -124,8 +124,7 @@ absl::Status ParseText(const ConfigReader& json, ModelConfig& config) {
   defaults.max_positions = 131072;
   defaults.quantisations = {};
   MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, defaults, config));
-  MOESCOPE_RETURN_IF_ERROR(
-      ForForwardAlone(ParseAttention(json, config), config));
+  ForForwardAlone(ParseAttention(json, config), config);
   MOESCOPE_ASSIGN_OR_RETURN(
       config.num_experts,
       json.Integer(ExpertCountKey(json, "num_local_experts"), kExpertRange));

@@ -75,7 +75,7 @@ absl::Status ParseQwen2Moe(const ConfigReader& json, ModelConfig& config) {
   DecoderDefaults defaults = QwenDefaults();
   defaults.num_kv_heads = 16;
   MOESCOPE_RETURN_IF_ERROR(ParseCommon(json, defaults, 4, config));
-  MOESCOPE_RETURN_IF_ERROR(ParseWindows(json, config));
+  ForForwardAlone(ParseWindows(json, config), config);
   MOESCOPE_ASSIGN_OR_RETURN(config.qkv_bias, json.BoolOr("qkv_bias", true));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.shared_width,

@@ -50,10 +50,8 @@ absl::Span<const Family> Families() {
   return *kFamilies;
 }
 
-absl::Status ForForwardAlone(absl::Status status, ModelConfig& config) {
-  if (!absl::IsUnimplemented(status)) return status;
+void ForForwardAlone(absl::Status status, ModelConfig& config) {
   if (config.forward_status.ok()) config.forward_status = std::move(status);
-  return absl::OkStatus();
 }
 
 absl::StatusOr<const Family*> FindFamily(absl::string_view model_type) {

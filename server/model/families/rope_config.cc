@@ -98,10 +98,11 @@ absl::Status ParseLlama3(const ConfigReader& object, RopeConfig& rope) {
                             object.PositiveReal("low_freq_factor"));
   MOESCOPE_ASSIGN_OR_RETURN(rope.high_frequency_factor,
                             object.PositiveReal("high_freq_factor"));
-  if (rope.high_frequency_factor <= rope.low_frequency_factor) {
+  // Equal ones, as Llama 4 Scout has them, make a step of the ramp.
+  if (rope.high_frequency_factor < rope.low_frequency_factor) {
     return absl::DataLossError(
         absl::StrCat("high_freq_factor: is ", rope.high_frequency_factor,
-                     ", must be above low_freq_factor ",
+                     ", must be at least low_freq_factor ",
                      rope.low_frequency_factor));
   }
   return absl::OkStatus();
