@@ -1,8 +1,12 @@
-// A tokenizer.json, and texts through the tokenizer that it makes.
+// A tokenizer.json, behind a NUL the tokenizer_config.json beside it, and texts
+// through the tokenizer that they make.
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
+
+#include "absl/strings/string_view.h"
 
 #include "moescope/model/tokenizer.h"
 #include "tests/fuzz/expect.h"
@@ -19,8 +23,11 @@ constexpr const char* kTexts[] = {
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data,
                                       std::size_t size) {
   using moescope::fuzz::ExpectRefusal;
-  const auto tokenizer = moescope::model::Tokenizer::FromJson(
-      {reinterpret_cast<const char*>(data), size});
+  const absl::string_view input(reinterpret_cast<const char*>(data), size);
+  const absl::string_view json = input.substr(0, input.find('\0'));
+  const absl::string_view config =
+      input.substr(std::min(size, json.size() + 1));
+  const auto tokenizer = moescope::model::Tokenizer::FromJson(json, config);
   if (!tokenizer.ok()) {
     ExpectRefusal(tokenizer.status(), {absl::StatusCode::kDataLoss,
                                        absl::StatusCode::kUnimplemented,

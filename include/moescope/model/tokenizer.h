@@ -32,6 +32,16 @@ class TextCodec;
 /// `(?i)`; an added token outside the vocabulary keeps the id that the file
 /// declares.
 ///
+/// tokenizer_config.json beside it decides about BOS and EOS as for
+/// AutoTokenizer of transformers 4, for which the checkpoints were published:
+/// where its tokenizer_class is LlamaTokenizer, CodeLlamaTokenizer,
+/// GemmaTokenizer, CohereTokenizer or GPTNeoXTokenizer (with or without
+/// "Fast"), bos_token and eos_token stand around a text as add_bos_token
+/// (default true, false for GPTNeoX) and add_eos_token (default false) say, and
+/// the post_processor is not read. DeepSeek's files rely on that. With any other class, or none, the
+/// post_processor alone counts (transformers 4 guesses an unnamed class from
+/// config.json; transformers 5 ignores the two flags).
+///
 /// tokenizer.model: the same ids as the `sentencepiece` library gives; BPE and
 /// unigram, byte fallback, user-defined pieces, normalisation rules. Beside it,
 /// tokenizer_config.json says whether BOS and EOS are put around
@@ -43,12 +53,15 @@ class TextCodec;
 /// Threads: immutable after load; all methods may run at the same time.
 class Tokenizer {
  public:
-  /// Reads the text of a tokenizer.json.
-  /// Errors: DATA_LOSS (not JSON, contradicting contents), UNIMPLEMENTED (a
+  /// Reads the text of a tokenizer.json, and that of the tokenizer_config.json
+  /// beside it ("": no such file).
+  /// Errors, naming the file: DATA_LOSS (not JSON, contradicting contents, a
+  /// BOS or EOS to be added that is null or no token), UNIMPLEMENTED (a
   /// component or option that is not supported, by name), RESOURCE_EXHAUSTED
-  /// (above 128 MiB).
+  /// (above 128 MiB, the configuration above 16 MiB).
   static absl::StatusOr<std::shared_ptr<const Tokenizer>> FromJson(
-      absl::string_view tokenizer_json);
+      absl::string_view tokenizer_json,
+      absl::string_view tokenizer_config_json = "");
 
   /// Reads a SentencePiece model, and the texts of what stands beside it ("":
   /// no such file). Texts of up to 8 MiB can be encoded.
@@ -58,7 +71,8 @@ class Tokenizer {
       absl::string_view tokenizer_config_json,
       absl::string_view added_tokens_json);
 
-  /// Reads `folder`/tokenizer.json, or else `folder`/tokenizer.model.
+  /// Reads `folder`/tokenizer.json, or else `folder`/tokenizer.model, and what
+  /// stands beside it.
   /// Errors: NOT_FOUND when there is neither; as the functions above.
   static absl::StatusOr<std::shared_ptr<const Tokenizer>> Load(
       const std::string& folder);

@@ -204,4 +204,12 @@ const AddedToken* AddedTokens::Find(std::int32_t id) const {
   return found == index_.end() ? nullptr : &tokens_[found->second];
 }
 
+std::optional<std::int32_t> AddedTokens::FindContent(
+    absl::string_view content) const {
+  for (const AddedToken& token : tokens_) {
+    if (token.content == content) return token.id;
+  }
+  return std::nullopt;
+}
+
 }  // namespace moescope::model::internal

@@ -93,6 +93,8 @@ class AddedTokens {
 
   /// Null for an id that is no added token.
   const AddedToken* Find(std::int32_t id) const;
+  /// The id of the token that is spelled `content`.
+  std::optional<std::int32_t> FindContent(absl::string_view content) const;
   const std::vector<AddedToken>& tokens() const { return tokens_; }
 
  private:

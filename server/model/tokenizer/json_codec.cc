@@ -12,7 +12,9 @@
 #include "server/model/tokenizer/post_processor_internal.h"
 #include "server/model/tokenizer/pre_tokenizer_internal.h"
 #include "server/model/tokenizer/text_codec_internal.h"
+#include "server/model/tokenizer/tokenizer_config_internal.h"
 
+#include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
 
 namespace moescope::model::internal {
@@ -20,8 +22,11 @@ namespace {
 
 class JsonCodec final : public TextCodec {
  public:
-  static absl::StatusOr<std::unique_ptr<const TextCodec>> Parse(
-      const nlohmann::json& document);
+  // "post_processor" is left out where it is going to be replaced.
+  static absl::StatusOr<std::unique_ptr<JsonCodec>> Parse(
+      const nlohmann::json& document, bool with_post_processor);
+  // Makes `around` the post-processor.
+  absl::Status PutAround(const BosEos& around);
 
   absl::StatusOr<std::vector<std::int32_t>> Encode(
       absl::string_view text, bool add_special_tokens) const override;
@@ -47,6 +52,9 @@ class JsonCodec final : public TextCodec {
     const AddedToken* const token = added_.Find(id);
     return token != nullptr ? &token->normalized_content : model_->Token(id);
   }
+  // The id of `token`, which `key` of tokenizer_config.json names.
+  absl::StatusOr<std::int32_t> IdOf(const std::string& token,
+                                    absl::string_view key) const;
   absl::StatusOr<std::vector<std::int32_t>> EncodePiece(
       Piece piece, const RegexBudget& budget) const;
 
@@ -60,8 +68,8 @@ class JsonCodec final : public TextCodec {
   std::size_t num_tokens_ = 0;
 };
 
-absl::StatusOr<std::unique_ptr<const TextCodec>> JsonCodec::Parse(
-    const nlohmann::json& document) {
+absl::StatusOr<std::unique_ptr<JsonCodec>> JsonCodec::Parse(
+    const nlohmann::json& document, bool with_post_processor) {
   const JsonNode root(document, "");
   MOESCOPE_RETURN_IF_ERROR(root.OnlyHas(
       {"version", "truncation", "padding", "added_tokens", "normalizer",
@@ -88,12 +96,38 @@ absl::StatusOr<std::unique_ptr<const TextCodec>> JsonCodec::Parse(
   for (std::int32_t id = 0; id < codec->vocab_size_; ++id) {
     codec->num_tokens_ += codec->HasToken(id) ? 1 : 0;
   }
-  MOESCOPE_ASSIGN_OR_RETURN(
-      codec->post_processor_,
-      PostProcessor::Parse(component("post_processor"), codec->vocab_size_));
+  if (with_post_processor) {
+    MOESCOPE_ASSIGN_OR_RETURN(
+        codec->post_processor_,
+        PostProcessor::Parse(component("post_processor"), codec->vocab_size_));
+  }
   MOESCOPE_ASSIGN_OR_RETURN(codec->decoder_,
                             Decoder::Parse(component("decoder")));
-  return std::unique_ptr<const TextCodec>(std::move(codec));
+  return codec;
+}
+
+absl::StatusOr<std::int32_t> JsonCodec::IdOf(const std::string& token,
+                                             absl::string_view key) const {
+  const auto added = added_.FindContent(token);
+  if (added.has_value()) return *added;
+  const auto id = model_->Find(token);
+  if (id.has_value()) return *id;
+  return BrokenTokenizer(
+      absl::StrCat("tokenizer_config.json: ", key),
+      absl::StrCat("\"", token, "\" is no token of tokenizer.json"));
+}
+
+absl::Status JsonCodec::PutAround(const BosEos& around) {
+  std::optional<std::int32_t> bos;
+  std::optional<std::int32_t> eos;
+  if (around.add_bos) {
+    MOESCOPE_ASSIGN_OR_RETURN(bos, IdOf(*around.bos_token, "bos_token"));
+  }
+  if (around.add_eos) {
+    MOESCOPE_ASSIGN_OR_RETURN(eos, IdOf(*around.eos_token, "eos_token"));
+  }
+  post_processor_ = PostProcessor::Around(bos, eos);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<std::int32_t>> JsonCodec::EncodePiece(
@@ -169,10 +203,21 @@ std::string JsonCodec::Describe() const {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<const TextCodec>> ParseJsonCodec(
-    absl::string_view tokenizer_json) {
-  MOESCOPE_ASSIGN_OR_RETURN(const nlohmann::json document,
-                            ParseJson(tokenizer_json));
-  return JsonCodec::Parse(document);
+    absl::string_view tokenizer_json, absl::string_view tokenizer_config_json) {
+  std::optional<BosEos> around;
+  if (!tokenizer_config_json.empty()) {
+    auto read = ReadRebuiltPostProcessor(tokenizer_config_json);
+    if (!read.ok()) return Annotate(read.status(), "tokenizer_config.json");
+    around = *std::move(read);
+  }
+  const auto document = ParseJson(tokenizer_json);
+  if (!document.ok()) return Annotate(document.status(), "tokenizer.json");
+  auto codec = JsonCodec::Parse(*document, !around.has_value());
+  if (!codec.ok()) return Annotate(codec.status(), "tokenizer.json");
+  if (around.has_value()) {
+    MOESCOPE_RETURN_IF_ERROR((*codec)->PutAround(*around));
+  }
+  return std::unique_ptr<const TextCodec>(*std::move(codec));
 }
 
 }  // namespace moescope::model::internal

@@ -94,6 +94,15 @@ absl::StatusOr<PostProcessor> PostProcessor::Parse(const JsonNode& node,
   return processor;
 }
 
+PostProcessor PostProcessor::Around(std::optional<std::int32_t> bos,
+                                    std::optional<std::int32_t> eos) {
+  PostProcessor processor;
+  if (bos.has_value()) processor.parts_.push_back({false, {*bos}});
+  processor.parts_.push_back({true, {}});
+  if (eos.has_value()) processor.parts_.push_back({false, {*eos}});
+  return processor;
+}
+
 std::vector<std::int32_t> PostProcessor::Apply(std::vector<std::int32_t> ids,
                                                bool add_special_tokens) const {
   if (parts_.empty()) {

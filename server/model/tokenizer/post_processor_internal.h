@@ -18,6 +18,10 @@ class PostProcessor {
   static absl::StatusOr<PostProcessor> Parse(const JsonNode& node,
                                              std::int32_t vocab_size);
 
+  /// `bos` before the text and `eos` behind it, where given.
+  static PostProcessor Around(std::optional<std::int32_t> bos,
+                              std::optional<std::int32_t> eos);
+
   /// `ids` as they are, or inside the template.
   std::vector<std::int32_t> Apply(std::vector<std::int32_t> ids,
                                   bool add_special_tokens) const;

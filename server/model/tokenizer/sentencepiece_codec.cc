@@ -9,6 +9,7 @@
 #include "server/model/tokenizer/json_node_internal.h"
 #include "server/model/tokenizer/sentencepiece_internal.h"
 #include "server/model/tokenizer/text_codec_internal.h"
+#include "server/model/tokenizer/tokenizer_config_internal.h"
 
 #include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
@@ -21,10 +22,9 @@ constexpr std::size_t kMaxTextBytes = std::size_t{8} << 20;
 
 // What tokenizer_config.json and added_tokens.json say beside a model.
 struct Surroundings {
-  bool add_bos = true;
-  bool add_eos = false;
-  std::optional<std::string> bos_token;
-  std::optional<std::string> eos_token;
+  // A token without a name is the model's own.
+  BosEos around = {/*add_bos=*/true, /*add_eos=*/false, std::nullopt,
+                   std::nullopt};
   std::vector<AddedToken> added;
 };
 
@@ -95,15 +95,16 @@ absl::StatusOr<std::unique_ptr<const TextCodec>> SentencePieceCodec::Create(
   }
   codec->model_ = std::move(model);
   codec->added_ = AddedTokens::FromList(std::move(surroundings.added));
-  if (surroundings.add_bos) {
-    MOESCOPE_ASSIGN_OR_RETURN(
-        codec->bos_id_, codec->SpecialId("bos_token", surroundings.bos_token,
-                                         codec->model_->bos_id()));
+  const BosEos& around = surroundings.around;
+  if (around.add_bos) {
+    MOESCOPE_ASSIGN_OR_RETURN(codec->bos_id_,
+                              codec->SpecialId("bos_token", around.bos_token,
+                                               codec->model_->bos_id()));
   }
-  if (surroundings.add_eos) {
-    MOESCOPE_ASSIGN_OR_RETURN(
-        codec->eos_id_, codec->SpecialId("eos_token", surroundings.eos_token,
-                                         codec->model_->eos_id()));
+  if (around.add_eos) {
+    MOESCOPE_ASSIGN_OR_RETURN(codec->eos_id_,
+                              codec->SpecialId("eos_token", around.eos_token,
+                                               codec->model_->eos_id()));
   }
   return std::unique_ptr<const TextCodec>(std::move(codec));
 }
@@ -112,9 +113,8 @@ absl::StatusOr<std::optional<std::int32_t>> SentencePieceCodec::SpecialId(
     const char* key, const std::optional<std::string>& name,
     std::optional<std::int32_t> own) const {
   if (!name.has_value()) return own;
-  for (const AddedToken& token : added_.tokens()) {
-    if (token.content == *name) return std::optional<std::int32_t>(token.id);
-  }
+  const auto added = added_.FindContent(*name);
+  if (added.has_value()) return added;
   const auto id = model_->Find(*name);
   if (!id.has_value()) {
     return BrokenTokenizer(absl::StrCat("tokenizer_config.json: ", key),
@@ -179,15 +179,6 @@ absl::StatusOr<std::string> SentencePieceCodec::Decode(
   return text;
 }
 
-// "bos_token" is a string, or an object that holds it.
-absl::StatusOr<std::optional<std::string>> ReadTokenName(const JsonNode& node,
-                                                         const char* key) {
-  if (!node.Has(key)) return std::optional<std::string>();
-  MOESCOPE_ASSIGN_OR_RETURN(const JsonNode token, node.Get(key));
-  if (token.value().is_object()) return token.OptionalString("content");
-  return node.OptionalString(key);
-}
-
 absl::StatusOr<AddedToken> ReadAdded(const std::string& key,
                                      const JsonNode& node) {
   AddedToken token;
@@ -205,10 +196,8 @@ absl::StatusOr<AddedToken> ReadAdded(const std::string& key,
 
 absl::Status ReadConfig(const nlohmann::json& document, Surroundings& read) {
   const JsonNode root(document, "");
-  MOESCOPE_ASSIGN_OR_RETURN(read.add_bos, root.Bool("add_bos_token", true));
-  MOESCOPE_ASSIGN_OR_RETURN(read.add_eos, root.Bool("add_eos_token", false));
-  MOESCOPE_ASSIGN_OR_RETURN(read.bos_token, ReadTokenName(root, "bos_token"));
-  MOESCOPE_ASSIGN_OR_RETURN(read.eos_token, ReadTokenName(root, "eos_token"));
+  MOESCOPE_ASSIGN_OR_RETURN(read.around,
+                            ReadBosEos(root, std::move(read.around)));
   if (!root.Has("added_tokens_decoder")) return absl::OkStatus();
   MOESCOPE_ASSIGN_OR_RETURN(const JsonNode added,
                             root.Get("added_tokens_decoder"));

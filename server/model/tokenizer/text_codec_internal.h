@@ -32,9 +32,10 @@ class TextCodec {
   virtual std::string Describe() const = 0;
 };
 
-/// From a tokenizer.json. Errors: as Tokenizer::FromJson.
+/// From a tokenizer.json and the tokenizer_config.json beside it ("": none).
+/// Errors: as Tokenizer::FromJson.
 absl::StatusOr<std::unique_ptr<const TextCodec>> ParseJsonCodec(
-    absl::string_view tokenizer_json);
+    absl::string_view tokenizer_json, absl::string_view tokenizer_config_json);
 
 /// From a SentencePiece model and what stands beside it; "" for a file that is
 /// not there. Errors: as Tokenizer::FromSentencePiece.

@@ -21,28 +21,37 @@ namespace moescope::model {
 namespace {
 
 constexpr std::int64_t kMaxFileBytes = std::int64_t{128} << 20;
+// As for config.json; published ones stay below 1 MiB, chat template included.
+constexpr std::int64_t kMaxConfigBytes = std::int64_t{16} << 20;
 constexpr std::size_t kMaxTextBytes = std::size_t{64} << 20;
 
 constexpr const char* kJsonName = "tokenizer.json";
 constexpr const char* kSentencePieceName = "tokenizer.model";
+constexpr const char* kConfigName = "tokenizer_config.json";
+constexpr const char* kAddedName = "added_tokens.json";
 
-absl::Status CheckSize(absl::string_view file) {
-  if (file.size() <= static_cast<std::size_t>(kMaxFileBytes)) {
+absl::Status CheckSize(absl::string_view file, const char* name,
+                       std::int64_t max_bytes) {
+  if (file.size() <= static_cast<std::size_t>(max_bytes)) {
     return absl::OkStatus();
   }
-  return absl::ResourceExhaustedError(
-      absl::StrCat("has ", file.size(), " bytes; at most ", kMaxFileBytes));
+  return absl::ResourceExhaustedError(absl::StrCat(
+      name, ": has ", file.size(), " bytes; at most ", max_bytes));
 }
 
 absl::StatusOr<std::optional<std::string>> ReadIfThere(
-    const std::string& folder, const char* name) {
+    const std::string& folder, const char* name, std::int64_t max_bytes) {
   absl::StatusOr<std::string> text =
-      ReadFile(absl::StrCat(folder, "/", name), kMaxFileBytes);
+      ReadFile(absl::StrCat(folder, "/", name), max_bytes);
   if (absl::IsNotFound(text.status())) return std::optional<std::string>();
   if (!text.ok()) {
     // Not the original message: it shows the server's path.
     return absl::Status(text.status().code(),
                         absl::StrCat(name, ": unreadable, or too large"));
+  }
+  // To the parsers, an empty text is a file that is not there.
+  if (text->empty()) {
+    return absl::DataLossError(absl::StrCat(name, ": is empty"));
   }
   return std::optional<std::string>(*std::move(text));
 }
@@ -83,17 +92,23 @@ Tokenizer::Tokenizer(std::unique_ptr<const internal::TextCodec> codec)
 Tokenizer::~Tokenizer() = default;
 
 absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::FromJson(
-    absl::string_view tokenizer_json) {
-  const absl::Status size = CheckSize(tokenizer_json);
-  if (!size.ok()) return Annotate(size, kJsonName);
-  auto codec = internal::ParseJsonCodec(tokenizer_json);
-  if (!codec.ok()) return Annotate(codec.status(), kJsonName);
-  return std::shared_ptr<const Tokenizer>(new Tokenizer(*std::move(codec)));
+    absl::string_view tokenizer_json, absl::string_view tokenizer_config_json) {
+  MOESCOPE_RETURN_IF_ERROR(CheckSize(tokenizer_json, kJsonName, kMaxFileBytes));
+  MOESCOPE_RETURN_IF_ERROR(
+      CheckSize(tokenizer_config_json, kConfigName, kMaxConfigBytes));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      auto codec,
+      internal::ParseJsonCodec(tokenizer_json, tokenizer_config_json));
+  return std::shared_ptr<const Tokenizer>(new Tokenizer(std::move(codec)));
 }
 
 absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::FromSentencePiece(
     absl::string_view tokenizer_model, absl::string_view tokenizer_config_json,
     absl::string_view added_tokens_json) {
+  MOESCOPE_RETURN_IF_ERROR(
+      CheckSize(tokenizer_config_json, kConfigName, kMaxConfigBytes));
+  MOESCOPE_RETURN_IF_ERROR(
+      CheckSize(added_tokens_json, kAddedName, kMaxConfigBytes));
   MOESCOPE_ASSIGN_OR_RETURN(
       auto codec,
       internal::ParseSentencePieceCodec(tokenizer_model, tokenizer_config_json,
@@ -103,18 +118,19 @@ absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::FromSentencePiece(
 
 absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Load(
     const std::string& folder) {
-  MOESCOPE_ASSIGN_OR_RETURN(const auto json, ReadIfThere(folder, kJsonName));
-  if (json.has_value()) return FromJson(*json);
-  MOESCOPE_ASSIGN_OR_RETURN(const auto model,
-                            ReadIfThere(folder, kSentencePieceName));
+  MOESCOPE_ASSIGN_OR_RETURN(const auto json,
+                            ReadIfThere(folder, kJsonName, kMaxFileBytes));
+  MOESCOPE_ASSIGN_OR_RETURN(const auto config,
+                            ReadIfThere(folder, kConfigName, kMaxConfigBytes));
+  if (json.has_value()) return FromJson(*json, config.value_or(""));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const auto model, ReadIfThere(folder, kSentencePieceName, kMaxFileBytes));
   if (!model.has_value()) {
     return absl::NotFoundError(absl::StrCat(
         "the model has neither ", kJsonName, " nor ", kSentencePieceName));
   }
-  MOESCOPE_ASSIGN_OR_RETURN(const auto config,
-                            ReadIfThere(folder, "tokenizer_config.json"));
   MOESCOPE_ASSIGN_OR_RETURN(const auto added,
-                            ReadIfThere(folder, "added_tokens.json"));
+                            ReadIfThere(folder, kAddedName, kMaxConfigBytes));
   return FromSentencePiece(*model, config.value_or(""), added.value_or(""));
 }
 

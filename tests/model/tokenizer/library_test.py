@@ -4,7 +4,8 @@ random strings:
     python3 library_test.py TOKENIZER_MAIN TESTDATA [COUNT]
 
 COUNT strings (default 400) for every tokenizer file of TESTDATA, from a fixed
-seed. Exit status 1 on the first tokenizer with a difference, which is printed.
+seed; a tokenizer.json also beside a tokenizer_config.json that puts BOS and EOS
+around the text. Exit status 1 on the first tokenizer with a difference, which is printed.
 """
 
 import json
@@ -16,6 +17,7 @@ import tempfile
 
 from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 SEED = 20240711
 # Ranges of characters that pre-tokenizers treat differently, all of them
@@ -58,11 +60,11 @@ def random_text(random_source, own_tokens):
     return "".join(parts)
 
 
-def ours(program, path, texts):
+def ours(program, path, config, texts):
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         (folder / f"tokenizer{path.suffix}").symlink_to(path.resolve())
-        (folder / "tokenizer_config.json").write_text('{"add_bos_token": false}')
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
         run = subprocess.run([program, name], capture_output=True, check=False, encoding="utf-8",
                              input="".join(json.dumps(text) + "\n" for text in texts))
     if run.returncode != 0:
@@ -70,27 +72,45 @@ def ours(program, path, texts):
     return [tuple(json.loads(line)) for line in run.stdout.split("\n") if line]
 
 
-def tokenizers_library(path):
+def tokenizers_library(path, config):
     """Encoding, decoding, and the tokens worth having in texts."""
     library = Tokenizer.from_file(str(path))
     state = json.loads(path.read_text(encoding="utf-8"))
+    if config["tokenizer_class"] == "LlamaTokenizerFast":
+        # What that class of transformers 4 does with these keys.
+        around = [config["bos_token"], config["eos_token"]]
+        library.post_processor = TemplateProcessing(
+            single=[around[0], "$A", around[1]],
+            special_tokens=[(token, library.token_to_id(token)) for token in set(around)])
     return (lambda text: library.encode(text).ids,
             lambda ids: library.decode(ids, skip_special_tokens=False),
             [token["content"] for token in state["added_tokens"]])
 
 
-def sentencepiece_library(path):
+def sentencepiece_library(path, _):
     library = SentencePieceProcessor(model_file=str(path))
     pieces = [library.id_to_piece(id) for id in range(library.get_piece_size())]
     return library.encode, library.decode, pieces
 
 
-def check(program, path, count):
+def configs(path):
+    """Those to put beside the file; the class says whether the keys count."""
+    if path.suffix == ".model":
+        return [{"add_bos_token": False}]
+    state = json.loads(path.read_text(encoding="utf-8"))
+    tokens = [token["content"] for token in state["added_tokens"]] or list(state["model"]["vocab"])
+    keys = {"add_bos_token": True, "add_eos_token": True,
+            "bos_token": tokens[0], "eos_token": tokens[-1]}
+    return [{"tokenizer_class": name, **keys}
+            for name in ("PreTrainedTokenizerFast", "LlamaTokenizerFast")]
+
+
+def check(program, path, config, count):
     encode, decode, own_tokens = (
-        sentencepiece_library if path.suffix == ".model" else tokenizers_library)(path)
+        sentencepiece_library if path.suffix == ".model" else tokenizers_library)(path, config)
     source = random.Random(f"{SEED} {path.name}")
     texts = [random_text(source, own_tokens or [""]) for _ in range(count)]
-    for text, (ids, decoded) in zip(texts, ours(program, path, texts), strict=True):
+    for text, (ids, decoded) in zip(texts, ours(program, path, config, texts), strict=True):
         expected = encode(text)
         if ids != expected:
             sys.exit(f"{path.name}: {text!r} (seed {SEED})\n  gives    {ids}\n  expected {expected}")
@@ -98,7 +118,7 @@ def check(program, path, count):
         if decoded != expected:
             sys.exit(f"{path.name}: ids {ids} of {text!r} (seed {SEED})\n"
                      f"  decode to {decoded!r}\n  expected  {expected!r}")
-    print(f"{path.name}: {count} texts alike")
+    print(f"{path.name}, class {config.get('tokenizer_class')}: {count} texts alike")
 
 
 def main():
@@ -106,8 +126,9 @@ def main():
     count = int(sys.argv[3]) if len(sys.argv) > 3 else 400
     print(f"seed {SEED}")
     for path in sorted([*testdata.glob("*.json"), *testdata.glob("*.model")]):
-        if not path.name.endswith(".expected.json") and path.name != "texts.json":
-            check(program, path, count)
+        if path.suffix == ".model" or "model" in json.loads(path.read_text(encoding="utf-8")):
+            for config in configs(path):
+                check(program, path, config, count)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,8 @@ TEST(SentencePieceTest, PutsBosFirstUnlessToldOtherwise) {
             with_both);
   EXPECT_EQ(Load("llama_bpe", "")->Encode("Hello", false).value(), bare);
   EXPECT_EQ(Load("llama_bpe", kBare)->bos_id(), std::nullopt);
+  EXPECT_EQ(Load("llama_bpe", R"({"add_bos_token": null})")->bos_id(),
+            std::nullopt);
 }
 
 TEST(SentencePieceTest, TakesBosFromTheConfiguration) {

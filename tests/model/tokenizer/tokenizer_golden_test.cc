@@ -1,5 +1,6 @@
-// Ids and texts that the `tokenizers` library gives, for small tokenizer.json
-// files whose parts are those of well-known models.
+// Ids and texts that the `tokenizers` library gives, or AutoTokenizer where a
+// tokenizer_config.json stands beside, for small tokenizer.json files whose
+// parts are those of well-known models.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -21,6 +22,13 @@ std::string ReadTestData(const std::string& name) {
   return ReadFile(MOESCOPE_SOURCE_DIR "/tests/testdata/tokenizer/" + name,
                   1 << 20)
       .value();
+}
+
+std::string ReadConfigIfThere(const std::string& name) {
+  return ReadFile(MOESCOPE_SOURCE_DIR "/tests/testdata/tokenizer/" + name +
+                      ".tokenizer_config.json",
+                  1 << 20)
+      .value_or("");
 }
 
 std::vector<std::string> Texts() {
@@ -49,7 +57,8 @@ std::vector<std::string> DecodeAll(const Tokenizer& tokenizer,
 class TokenizerGoldenTest : public testing::TestWithParam<const char*> {
  protected:
   const std::shared_ptr<const Tokenizer> tokenizer_ =
-      Tokenizer::FromJson(ReadTestData(std::string(GetParam()) + ".json"))
+      Tokenizer::FromJson(ReadTestData(std::string(GetParam()) + ".json"),
+                          ReadConfigIfThere(GetParam()))
           .value();
   const nlohmann::json expected_ = nlohmann::json::parse(
       ReadTestData(std::string(GetParam()) + ".expected.json"));

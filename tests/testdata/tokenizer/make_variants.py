@@ -1,5 +1,6 @@
 """Writes the tokenizer files of the second table in README.md, and what the
-`tokenizers` library makes of texts.json for every file here:
+`tokenizers` library makes of texts.json for every file here but those that need
+their tokenizer_config.json, which are for make_configured.py:
 
     python3 make_variants.py
 
@@ -83,7 +84,8 @@ def deepseek_llm():
                            [pre_tokenizers.Digits(individual_digits=True)])
     tokenizer.add_special_tokens([special("<｜begin▁of▁sentence｜>"),
                                   special("<｜end▁of▁sentence｜>")])
-    begin_with(tokenizer, "<｜begin▁of▁sentence｜>")
+    # BOS comes from tokenizer_config.json.
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     return tokenizer
 
 
@@ -175,6 +177,11 @@ def phi():
 VARIANTS = [deepseek_llm, olmoe, llama4, gpt_oss, dbrx, mixtral_metaspace, phi]
 
 
+def is_tokenizer(name):
+    return name not in ("texts", "configured") and not name.endswith(
+        (".expected", ".tokenizer_config"))
+
+
 def write(path, value):
     path.write_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n",
                     encoding="utf-8")
@@ -186,7 +193,7 @@ def main():
         write(HERE / f"{make.__name__}.json", json.loads(make().to_str()))
     for path in sorted(HERE.glob("*.json")):
         name = path.name[:-len(".json")]
-        if name.endswith(".expected") or name in ("texts", "tiny"):
+        if not is_tokenizer(name) or (HERE / f"{name}.tokenizer_config.json").exists():
             continue
         tokenizer = Tokenizer.from_file(str(path))
         ids = [tokenizer.encode(text).ids for text in texts]
