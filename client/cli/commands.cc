@@ -270,7 +270,9 @@ absl::Status Runner::Trace() {
                             moescope::spec::Concatenate(std::move(chunks)));
   document.metadata = ProvenanceStrings(result, "");
   return Deliver(document, [&] {
-    return TraceText(document.arrays, TokenTexts(document));
+    const std::string& routing = result.provenance().routing();
+    return TraceText(document.arrays, TokenTexts(document)) +
+           (routing.empty() ? "" : absl::StrCat("routing: ", routing, "\n"));
   });
 }
 

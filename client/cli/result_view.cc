@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "client/cli/heat_map.h"
@@ -73,6 +74,8 @@ TokenPlaces FindPlaces(absl::Span<const spec::Array> arrays,
   }
   return places;
 }
+
+constexpr const char* kTokensByMask = "tokens_by_mask";
 
 // A router that chose experts.
 struct TracedRouter {
@@ -146,6 +149,43 @@ RouterColumn MakeColumn(absl::Span<const spec::Array> arrays,
     column.weights = spec::ToDoubles(*weights);
   }
   return column;
+}
+
+// Names of arrays of layers that have no column in a trace's table.
+std::vector<std::string> WithoutColumn(absl::Span<const spec::Array> arrays) {
+  std::vector<std::string> names;
+  for (const spec::Array& array : arrays) {
+    const std::vector<std::string> parts = absl::StrSplit(array.name, '.');
+    // The weights stand beside the ids.
+    const std::string column = absl::StrReplaceAll(
+        array.name, {{"topk_weights", "topk_ids"}});
+    const bool shown =
+        absl::EndsWith(column, "topk_ids") && Find(arrays, column) != nullptr;
+    if (parts.size() == 3 && !shown && parts[2] != kTokensByMask &&
+        std::count(names.begin(), names.end(), parts[2]) == 0) {
+      names.push_back(parts[2]);
+    }
+  }
+  return names;
+}
+
+// How many choices hang on what experts of masked groups compare as; empty for
+// a model without groups.
+std::string MaskText(absl::Span<const spec::Array> arrays) {
+  double dependent = 0;
+  std::int64_t layers = 0;
+  for (const spec::Array& array : arrays) {
+    if (!absl::EndsWith(array.name, absl::StrCat(".", kTokensByMask))) continue;
+    ++layers;
+    for (const double tokens : spec::ToDoubles(array)) dependent += tokens;
+  }
+  if (layers == 0) return "";
+  const spec::Array* ids = Find(arrays, "input_ids");
+  return absl::StrFormat(
+      "masked groups: %.0f of %d choices (tokens times layers) would be of "
+      "other experts if those compared as 0 instead of -infinity, or the other "
+      "way round\n",
+      dependent, ids->num_elements() * layers);
 }
 
 std::string Summary(const spec::Array& array) {
@@ -259,6 +299,7 @@ std::map<std::string, std::string> ProvenanceStrings(
   put("spec", from.spec_json());
   put("tokens_digest", from.tokens_digest());
   put("numerics_class", from.numerics_class());
+  put("routing", from.routing());
   for (const v1::LibraryVersion& version : from.versions()) {
     put(absl::StrCat("version.", version.name()), version.version());
   }
@@ -329,7 +370,11 @@ std::string TraceText(absl::Span<const spec::Array> arrays,
         routers.size() - shown,
         " more columns: choose with --layers, or write all with -o\n");
   }
-  return out;
+  if (const auto names = WithoutColumn(arrays); !names.empty()) {
+    absl::StrAppend(&out, "not shown: ", absl::StrJoin(names, ", "),
+                    "; write all with -o\n");
+  }
+  return out + MaskText(arrays);
 }
 
 std::string LeftOutText(const v1::ComputeExpertSimilarityResponse& response,

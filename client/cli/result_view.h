@@ -17,9 +17,9 @@ namespace moescope::client {
 
 /// Provenance as strings: "analysis", "analysis_version", "models",
 /// "model_identities" (both comma-separated), "spec", "tokens_digest",
-/// "numerics_class", "version.<library>", "started", "finished" (RFC 3339,
-/// UTC), "result", "digest"; what is empty is left out. `prefix` goes before
-/// each.
+/// "numerics_class", "routing", "version.<library>", "started", "finished" (RFC
+/// 3339, UTC), "result", "digest"; what is empty is left out. `prefix` goes
+/// before each.
 std::map<std::string, std::string> ProvenanceStrings(const v1::Result& result,
                                                      const std::string& prefix);
 
@@ -31,8 +31,10 @@ std::vector<std::int32_t> TokensToShow(absl::Span<const spec::Array> arrays);
 
 /// A line per token: its sequence where there are several, its position there,
 /// id, its text (`tokens`, may be shorter), then
-/// per layer the chosen experts with their weights. Other arrays are
-/// summarised.
+/// per layer the chosen experts with their weights. Below, each where there is
+/// something to say: what is cut off, the names of other arrays of layers (they
+/// are for files), and how many choices hang on the convention for masked
+/// groups (tokens_by_mask). Without chosen experts: ArraysText.
 std::string TraceText(absl::Span<const spec::Array> arrays,
                       absl::Span<const v1::Token> tokens);
 

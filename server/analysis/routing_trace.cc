@@ -276,9 +276,12 @@ void DeclareRouter(const char* prefix, const char* of,
   add("router_logits", real, {"T", "E"}, "1",
       "The router's output before its score function.");
   add("router_scores", real, {"T", "E"}, "1",
-      "The router's softmax or sigmoid over all experts.");
+      "The router's softmax or sigmoid over all experts; the provenance's "
+      "routing says which.");
   add("margin", real, {"T"}, "1",
-      "Lowest score among the chosen minus highest among the others.");
+      "Lowest score among the chosen minus highest among the others; below 0 "
+      "where a correction or groups decide against the scores, +infinity where "
+      "all experts are chosen.");
   add("entropy", real, {"T"}, "nats",
       "Entropy of the scores divided by their sum.");
 }

@@ -159,6 +159,7 @@ v1::Provenance ToMessage(const spec::Provenance& provenance) {
   message.set_spec_json(provenance.spec_json);
   message.set_tokens_digest(provenance.tokens_digest);
   message.set_numerics_class(provenance.numerics_class);
+  message.set_routing(provenance.routing);
   for (const auto& [name, version] : provenance.versions) {
     v1::LibraryVersion& out = *message.add_versions();
     out.set_name(name);
@@ -181,6 +182,7 @@ spec::Provenance ProvenanceFromMessage(const v1::Provenance& message) {
   provenance.spec_json = message.spec_json();
   provenance.tokens_digest = message.tokens_digest();
   provenance.numerics_class = message.numerics_class();
+  provenance.routing = message.routing();
   for (const v1::LibraryVersion& version : message.versions()) {
     provenance.versions[version.name()] = version.version();
   }

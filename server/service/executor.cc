@@ -19,6 +19,7 @@
 #include "moescope/codec/bytes.h"
 #include "moescope/codec/parameters.h"
 #include "moescope/model/compute_info.h"
+#include "moescope/model/config.h"
 #include "moescope/model/identity_store.h"
 #include "moescope/model/tree_hash.h"
 #include "server/service/state_internal.h"
@@ -281,6 +282,7 @@ class AnalysisExecutor final : public Executor {
       provenance.tokens_digest = spec::TokensDigest(*input);
     }
     provenance.numerics_class = state_.numerics_class;
+    provenance.routing = model::DescribeRouter(checkpoints.front()->config());
     provenance.versions["moescope"] = state_.options.version;
     provenance.versions["torch"] = model::GetComputeInfo().torch_version;
     provenance.versions["blas"] = model::DescribeBlas().config;

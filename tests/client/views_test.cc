@@ -93,6 +93,59 @@ TEST(TraceTextTest, ShowsWordsExpertsAndWeights) {
             "1    6            2:0.50 3:0.50\n");
 }
 
+TEST(TraceTextTest, NamesWhatHasNoColumn) {
+  const std::vector<std::int64_t> ids = {5};
+  const std::vector<std::int64_t> experts = {1};
+  const std::vector<float> reals = {0.75f};
+  const auto real = absl::MakeConstSpan(reals);
+  const std::vector<spec::Array> arrays = {
+      spec::MakeArray("input_ids", {1}, absl::MakeConstSpan(ids)),
+      spec::MakeArray("layer.0.topk_ids", {1, 1}, absl::MakeConstSpan(experts)),
+      spec::MakeArray("layer.0.margin", {1}, real),
+      spec::MakeArray("layer.0.attention_topk_weights", {1, 1}, real),
+      spec::MakeArray("layer.1.topk_ids", {1, 1}, absl::MakeConstSpan(experts)),
+      spec::MakeArray("layer.1.topk_weights", {1, 1}, real),
+      spec::MakeArray("layer.1.margin", {1}, real)};
+
+  EXPECT_EQ(TraceText(arrays, {}),
+            "pos  id  token  layer 0  layer 1\n"
+            "0    5          1        1:0.75\n"
+            "not shown: margin, attention_topk_weights; write all with -o\n");
+}
+
+TEST(TraceTextTest, SaysHowManyChoicesHangOnTheMaskOfGroups) {
+  const std::vector<std::int64_t> ids = {5, 6, 7};
+  const std::vector<std::int64_t> experts = {1, 2, 3};
+  const std::vector<std::int64_t> of_blocks = {1, 0};
+  const std::vector<std::int64_t> of_others = {2, 1};
+  const std::vector<spec::Array> arrays = {
+      spec::MakeArray("input_ids", {3}, absl::MakeConstSpan(ids)),
+      spec::MakeArray("layer.1.topk_ids", {3, 1}, absl::MakeConstSpan(experts)),
+      spec::MakeArray("layer.1.tokens_by_mask", {2},
+                      absl::MakeConstSpan(of_blocks)),
+      spec::MakeArray("layer.2.topk_ids", {3, 1}, absl::MakeConstSpan(experts)),
+      spec::MakeArray("layer.2.tokens_by_mask", {2},
+                      absl::MakeConstSpan(of_others))};
+
+  EXPECT_EQ(TraceText(arrays, {}),
+            "pos  id  token  layer 1  layer 2\n"
+            "0    5          1        1\n"
+            "1    6          2        2\n"
+            "2    7          3        3\n"
+            "masked groups: 4 of 6 choices (tokens times layers) would be of "
+            "other experts if those compared as 0 instead of -infinity, or the "
+            "other way round\n");
+}
+
+TEST(ProvenanceStringsTest, NameHowTheRoutersChoose) {
+  v1::Result result;
+  result.mutable_provenance()->set_routing("softmax over 8, top-2");
+
+  EXPECT_EQ(ProvenanceStrings(result, "a.").at("a.routing"),
+            "softmax over 8, top-2");
+  EXPECT_EQ(ProvenanceStrings(v1::Result(), "").count("routing"), 0U);
+}
+
 TEST(ArraysTextTest, WholeNumbersHaveNoMean) {
   const std::vector<std::int64_t> experts = {7, 0, 3};
   const std::vector<double> scores = {0.5, 1.5};

@@ -194,6 +194,7 @@ TEST(ProvenanceBytesTest, ReadBackEverything) {
   provenance.spec_json = "{}";
   provenance.tokens_digest = "00";
   provenance.numerics_class = "cpu";
+  provenance.routing = "softmax over 8";
   provenance.versions = {{"torch", "1.13"}, {"moescope", "0.1"}};
   provenance.started = absl::FromUnixNanos(1'700'000'000'000'000'001);
   provenance.finished = absl::FromUnixNanos(1'700'000'001'000'000'002);
@@ -208,6 +209,7 @@ TEST(ProvenanceBytesTest, ReadBackEverything) {
   EXPECT_EQ(decoded->spec_json, "{}");
   EXPECT_EQ(decoded->tokens_digest, "00");
   EXPECT_EQ(decoded->numerics_class, "cpu");
+  EXPECT_EQ(decoded->routing, "softmax over 8");
   EXPECT_EQ(decoded->versions, provenance.versions);
   EXPECT_EQ(decoded->started, provenance.started);
   EXPECT_EQ(decoded->finished, provenance.finished);

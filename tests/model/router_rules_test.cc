@@ -5,15 +5,20 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string>
 #include <vector>
 
+#include "moescope/model/config.h"
 #include "server/model/router_rules_internal.h"
 
 namespace moescope::model::internal {
 namespace {
 
+using ::testing::AnyOf;
 using ::testing::ElementsAre;
 using ::testing::FloatEq;
+using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::Pointwise;
 
 at::Tensor Logits(std::vector<float> values, std::int64_t experts) {
@@ -380,6 +385,32 @@ TEST(GroupedRulesTest, PositiveChoicesDoNot) {
                      std::vector<float>(8, 0.25F));
 
   EXPECT_THAT(Ids(routing.depends_on_mask), ElementsAre(0));
+}
+
+class RuleWordsTest : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(RuleWordsTest, NameTheScoreFunction) {
+  ModelConfig config;
+  config.num_experts = 8;
+  config.router.rule = GetParam();
+
+  const std::string words = DescribeRouter(config);
+
+  // Of a rule without words of its own.
+  EXPECT_THAT(words, Not(HasSubstr("rule " + GetParam())));
+  EXPECT_THAT(words, AnyOf(HasSubstr("softmax"), HasSubstr("sigmoid")));
+}
+
+INSTANTIATE_TEST_SUITE_P(Rules, RuleWordsTest,
+                         ::testing::ValuesIn(RouterRuleNames()),
+                         [](const auto& row) { return row.param; });
+
+TEST(RouterRulesTest, ARuleWithoutThemShowsItsName) {
+  ModelConfig config;
+  config.num_experts = 8;
+  config.router.rule = "new";
+
+  EXPECT_THAT(DescribeRouter(config), HasSubstr("rule new over 8"));
 }
 
 }  // namespace

@@ -154,6 +154,17 @@ TEST_F(ServiceTest, ATraceIsComputedOnceAndThenComesFromTheCache) {
   EXPECT_EQ(service_->GetCacheStats().misses, 1);
 }
 
+TEST_F(ServiceTest, ATraceSaysHowTheRoutersChoose) {
+  auto trace = service_->Run(Trace());
+  ASSERT_TRUE(trace.ok()) << trace.status();
+  ReadAll(**trace);
+
+  const auto result = (*trace)->Info();
+
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->provenance.routing, "softmax over 8, top-2, renormalised");
+}
+
 TEST_F(ServiceTest, AnAnswerOutlivesTheProcess) {
   const auto first = service_->Run(Trace());
   ASSERT_TRUE(first.ok()) << first.status();

@@ -15,8 +15,10 @@ spec::AnalysisInfo RoutingTraceInfo();
 
 /// Definition: the routing of every token in the chosen MoE layers, by the
 /// model's own rule. Entropy is −Σ p ln p of the scores divided by their sum;
-/// margin the lowest score among the chosen minus the highest among the others;
-/// shared_share |shared| / (|shared| + |routed sum|), L2 norms.
+/// margin the lowest score among the chosen minus the highest among the others,
+/// below 0 where a correction or groups decide against the scores (V3), +inf
+/// where all are chosen; shared_share |shared| / (|shared| + |routed sum|), L2
+/// norms.
 /// Where the attention has a router of its own, the same of it under names with
 /// "attention_" before them.
 /// Shapes and dtypes: the declarations of RoutingTraceInfo().

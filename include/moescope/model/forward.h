@@ -48,8 +48,8 @@ struct LayerRouting {
   at::Tensor scores;        ///< [T, E] the rule's score function over all E
   at::Tensor topk_ids;      ///< [T, K] by falling weight; ties: lower index
   at::Tensor topk_weights;  ///< [T, K] as applied
-  /// [T] lowest score among the chosen minus highest among the others.
-  at::Tensor margin;
+  /// [T] lowest chosen minus highest other score; a correction or groups can
+  at::Tensor margin;  ///< decide against the scores: below 0. All chosen: +inf.
   /// [T, E] what experts are compared by, before groups; undefined where that
   /// is the scores.
   at::Tensor choice;

@@ -18,6 +18,7 @@ struct Provenance {
   std::string spec_json;  ///< Normalised Spec; long token lists as digest.
   std::string tokens_digest;  ///< SHA-256 of the token ids; empty if none.
   std::string numerics_class;
+  std::string routing;  ///< model::DescribeRouter of the first model.
   std::map<std::string, std::string> versions;  ///< "moescope", "torch", ...
   absl::Time started = absl::UnixEpoch();
   absl::Time finished = absl::UnixEpoch();
