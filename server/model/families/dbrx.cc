@@ -18,6 +18,24 @@
 namespace moescope::model::internal {
 namespace {
 
+// `own`: attn_config, nullptr without one.
+absl::Status ParsePositions(const ConfigReader& json, const ConfigReader* own,
+                            ModelConfig& config) {
+  RopeBase rope;
+  rope.head_dim = config.head_dim;
+  rope.max_positions = config.max_positions;
+  MOESCOPE_ASSIGN_OR_RETURN(config.rope, ParseRope(json, rope));
+  if (own == nullptr) return absl::OkStatus();
+  // transformers 5 writes a rope_parameters beside it that does not know it.
+  MOESCOPE_ASSIGN_OR_RETURN(
+      config.rope.theta, own->PositiveRealOr("rope_theta", config.rope.theta));
+  if (own->Has("clip_qkv")) {
+    MOESCOPE_ASSIGN_OR_RETURN(config.attention.clip_qkv,
+                              own->PositiveReal("clip_qkv"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ParseAttention(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(const std::optional<ConfigReader> own,
                             json.Object("attn_config"));
@@ -30,12 +48,8 @@ absl::Status ParseAttention(const ConfigReader& json, ModelConfig& config) {
   }
   config.head_dim = config.width / config.num_heads;
   config.num_kv_heads = 1;
-  RopeBase rope;
-  rope.head_dim = config.head_dim;
-  rope.max_positions = config.max_positions;
-  const absl::StatusOr<RopeConfig> parsed = ParseRope(json, rope);
-  ForForwardAlone(parsed.status(), config);
-  if (parsed.ok()) config.rope = *parsed;
+  ForForwardAlone(
+      ParsePositions(json, own.has_value() ? &*own : nullptr, config), config);
   if (!own.has_value()) return absl::OkStatus();
   MOESCOPE_ASSIGN_OR_RETURN(config.num_kv_heads,
                             own->IntegerOr("kv_n_heads", 1, kHeadRange));
@@ -43,13 +57,6 @@ absl::Status ParseAttention(const ConfigReader& json, ModelConfig& config) {
     return absl::DataLossError(absl::StrCat(
         "attn_config.kv_n_heads: is ", config.num_kv_heads,
         ", must divide n_heads ", config.num_heads));
-  }
-  // transformers 5 writes a rope_parameters beside it that does not know it.
-  MOESCOPE_ASSIGN_OR_RETURN(
-      config.rope.theta, own->PositiveRealOr("rope_theta", config.rope.theta));
-  if (own->Has("clip_qkv")) {
-    MOESCOPE_ASSIGN_OR_RETURN(config.attention.clip_qkv,
-                              own->PositiveReal("clip_qkv"));
   }
   return absl::OkStatus();
 }
