@@ -433,13 +433,16 @@ struct Estimator {
   }
 };
 
-// Of the bytes of all weight files.
+// Of the bytes of all weight files, whose number may be large.
 double CachedShareOf(const model::Checkpoint& checkpoint) {
+  constexpr std::size_t kPages = 256;
+  const std::size_t wanted = std::max<std::size_t>(
+      1, kPages / std::max<std::size_t>(1, checkpoint.weight_files().size()));
   double cached = 0;
   double all = 0;
   for (const auto& file : checkpoint.weight_files()) {
     const absl::string_view bytes = file->bytes();
-    cached += CachedShare(bytes) * static_cast<double>(bytes.size());
+    cached += CachedShare(bytes, wanted) * static_cast<double>(bytes.size());
     all += static_cast<double>(bytes.size());
   }
   return all > 0 ? cached / all : 1;

@@ -9,13 +9,12 @@
 
 namespace moescope {
 
-double CachedShare(absl::string_view mapped) {
-  constexpr std::size_t kSamples = 256;
+double CachedShare(absl::string_view mapped, std::size_t wanted) {
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   const auto begin = reinterpret_cast<std::uintptr_t>(mapped.data());
   const std::uintptr_t first = begin / page * page;
   const std::size_t pages = (begin + mapped.size() - first + page - 1) / page;
-  const std::size_t samples = std::min(kSamples, pages);
+  const std::size_t samples = std::min(wanted, pages);
   std::size_t cached = 0;
   for (std::size_t i = 0; i < samples; ++i) {
     void* const address =

@@ -190,15 +190,18 @@ absl::StatusOr<v1::SubmitAnalysisResponse> Submit(
   }
   v1::SubmitAnalysisResponse response;
   PreparedAnalysis prepared;
+  CostView cost;
   if (request.validate_only()) {
     MOESCOPE_ASSIGN_OR_RETURN(prepared, call.service().Prepare(asked));
+    cost = call.service().EstimateCost(prepared);
   } else {
     MOESCOPE_ASSIGN_OR_RETURN(SubmittedAnalysis submitted,
                               call.service().Submit(std::move(asked)));
     *response.mutable_job() = ToMessage(submitted.job);
     prepared = std::move(submitted.prepared);
+    cost = submitted.cost;
   }
-  *response.mutable_estimated_cost() = ToMessage(prepared.cost);
+  *response.mutable_estimated_cost() = ToMessage(cost);
   response.set_cached(prepared.cached);
   response.set_spec_json(prepared.spec_json);
   return response;

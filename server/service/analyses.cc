@@ -37,7 +37,8 @@ std::string HashOfBody(const AnalysisRequest& request,
 
 SubmitRequest MakeSubmit(const Service::State& state,
                          const AnalysisRequest& request,
-                         const PreparedAnalysis& prepared) {
+                         const PreparedAnalysis& prepared,
+                         const CostView& cost) {
   SubmitRequest submit;
   submit.client = request.client;
   submit.request_id = request.request_id;
@@ -51,7 +52,7 @@ SubmitRequest MakeSubmit(const Service::State& state,
   submit.affinity = spec::ModelNames(prepared.spec).front();
   submit.priority = request.priority;
   submit.deadline = request.deadline;
-  submit.estimated_seconds = prepared.cost.seconds;
+  submit.estimated_seconds = cost.seconds;
   submit.use_result = request.cache_policy == CachePolicy::kUse ||
                       request.cache_policy == CachePolicy::kOnly;
   submit.require_result = request.cache_policy == CachePolicy::kOnly;
@@ -81,7 +82,7 @@ void CountHit(Service::State& state, const char* tier,
 // needs no memory.
 absl::Status CheckMemory(Service::State& state,
                          const PreparedAnalysis& prepared,
-                         const SubmitRequest& submit) {
+                         const CostView& cost, const SubmitRequest& submit) {
   if (submit.require_result || (submit.use_result && prepared.cached)) {
     return absl::OkStatus();
   }
@@ -89,7 +90,7 @@ absl::Status CheckMemory(Service::State& state,
       analysis::NeedsModel(prepared.spec)
           ? spec::ModelNames(prepared.spec).front()
           : std::string(),
-      prepared.cost.memory_bytes);
+      cost.memory_bytes);
 }
 
 // Makes the job, and drops a cached row first whose bytes are gone.
@@ -183,12 +184,13 @@ absl::StatusOr<std::vector<FitView>> Service::ListFits(
 absl::StatusOr<SubmittedAnalysis> Service::Submit(AnalysisRequest request) {
   MOESCOPE_RETURN_IF_ERROR(RefuseWhileDraining(*state_));
   MOESCOPE_ASSIGN_OR_RETURN(PreparedAnalysis prepared, Prepare(request));
-  const SubmitRequest submit = MakeSubmit(*state_, request, prepared);
-  MOESCOPE_RETURN_IF_ERROR(CheckMemory(*state_, prepared, submit));
+  const CostView cost = EstimateCost(prepared);
+  const SubmitRequest submit = MakeSubmit(*state_, request, prepared, cost);
+  MOESCOPE_RETURN_IF_ERROR(CheckMemory(*state_, prepared, cost, submit));
   MOESCOPE_ASSIGN_OR_RETURN(SubmitReply reply,
                             SubmitJob(*state_, submit));
   prepared.cached = reply.outcome == SubmitOutcome::kCached;
-  return SubmittedAnalysis{std::move(reply.job), std::move(prepared)};
+  return SubmittedAnalysis{std::move(reply.job), std::move(prepared), cost};
 }
 
 absl::StatusOr<std::unique_ptr<ResultStream>> Service::Run(
@@ -211,8 +213,9 @@ absl::StatusOr<std::unique_ptr<ResultStream>> Service::Run(
     }
     // Evicted just now, or damaged and forgotten: it is computed again.
   }
-  SubmitRequest submit = MakeSubmit(*state_, request, prepared);
-  MOESCOPE_RETURN_IF_ERROR(CheckMemory(*state_, prepared, submit));
+  const CostView cost = EstimateCost(prepared);
+  SubmitRequest submit = MakeSubmit(*state_, request, prepared, cost);
+  MOESCOPE_RETURN_IF_ERROR(CheckMemory(*state_, prepared, cost, submit));
   submit.caller_expires = state_->clock.Now() + kCallerLease;
   MOESCOPE_ASSIGN_OR_RETURN(const SubmitReply reply,
                             SubmitJob(*state_, submit));

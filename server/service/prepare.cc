@@ -231,7 +231,7 @@ absl::StatusOr<PreparedAnalysis> Service::Prepare(
     const AnalysisRequest& request) {
   PreparedAnalysis prepared;
   prepared.spec = request.spec;
-  MOESCOPE_ASSIGN_OR_RETURN(const Checkpoints checkpoints,
+  MOESCOPE_ASSIGN_OR_RETURN(Checkpoints checkpoints,
                             OpenCheckpoints(*state_, prepared.spec));
   MOESCOPE_RETURN_IF_ERROR(
       NormaliseSpec(*state_, request, checkpoints, prepared.spec));
@@ -246,16 +246,22 @@ absl::StatusOr<PreparedAnalysis> Service::Prepare(
   prepared.cached = chosen.answer.has_value();
   prepared.answer = std::move(chosen.answer);
   prepared.spec_json = codec::SpecToJson(prepared.spec);
-  const analysis::CostEstimate cost =
-      EstimateCost(*state_, prepared.spec, checkpoints);
-  const spec::TokenInput* const input = spec::GetTokenInput(prepared.spec);
-  prepared.cost.tokens =
-      input == nullptr ? 0 : static_cast<std::int64_t>(input->ids.size());
-  prepared.cost.bytes_read = cost.bytes_read;
-  prepared.cost.flops = cost.flops;
-  prepared.cost.memory_bytes = cost.memory_bytes;
-  prepared.cost.seconds = cost.seconds;
+  prepared.checkpoints = std::move(checkpoints);
   return prepared;
+}
+
+CostView Service::EstimateCost(const PreparedAnalysis& prepared) const {
+  const analysis::CostEstimate cost =
+      moescope::EstimateCost(*state_, prepared.spec, prepared.checkpoints);
+  const spec::TokenInput* const input = spec::GetTokenInput(prepared.spec);
+  CostView view;
+  view.tokens =
+      input == nullptr ? 0 : static_cast<std::int64_t>(input->ids.size());
+  view.bytes_read = cost.bytes_read;
+  view.flops = cost.flops;
+  view.memory_bytes = cost.memory_bytes;
+  view.seconds = cost.seconds;
+  return view;
 }
 
 }  // namespace moescope

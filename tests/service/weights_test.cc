@@ -351,11 +351,12 @@ TEST_F(WeightsTest, TheEstimatedMemoryFollowsTheTokensOfABlock) {
   spec.block_tokens = 65536;
   const auto large = service_->Prepare(asked);
   ASSERT_TRUE(small.ok() && large.ok());
+  const std::int64_t needed = service_->EstimateCost(*large).memory_bytes;
 
-  EXPECT_GT(large->cost.memory_bytes, 20 * small->cost.memory_bytes);
+  EXPECT_GT(needed, 20 * service_->EstimateCost(*small).memory_bytes);
 
   // Room for the one, not for the other.
-  StartWithBudget(large->cost.memory_bytes);
+  StartWithBudget(needed);
   EXPECT_EQ(GetErrorDetails(service_->Submit(asked).status()).reason,
             "MODEL_TOO_LARGE");
   spec.block_tokens = 64;
@@ -377,7 +378,7 @@ TEST_F(WeightsTest, WorkspaceIsReservedWhileAnAnalysisRuns) {
               HasSubstr(absl::StrCat(
                   "moescope_model_resident_bytes{device=\"cpu\",kind="
                   "\"workspace\"} ",
-                  submitted->prepared.cost.memory_bytes, "\n")));
+                  submitted->cost.memory_bytes, "\n")));
   EXPECT_THAT(metrics_.Serialize(),
               HasSubstr("moescope_model_resident_bytes{device=\"cpu\",kind="
                         "\"workspace\"} 0\n"));
