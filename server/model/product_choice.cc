@@ -16,6 +16,7 @@
 #include "moescope/base/log.h"
 #include "moescope/base/machine.h"
 #include "moescope/base/status_macros.h"
+#include "moescope/model/compute_info.h"
 #include "moescope/numerics/instruction_set.h"
 
 namespace moescope::model {
@@ -36,7 +37,7 @@ absl::Status AboutFile(const absl::Status& status) {
 }
 
 ProductChoice DescribeHere() {
-  const LoadedBlas blas = DescribeLoadedBlas();
+  const LoadedBlas blas = DescribeBlas();
   ProductChoice here;
   here.processor = absl::StrCat(DescribeMachine().processor, ", ",
                                 numerics::KernelInstructionSet());
