@@ -17,7 +17,7 @@
 #include "server/analysis/ordered_emitter_internal.h"
 #include "server/analysis/participants_internal.h"
 
-#include "moescope/base/mutex.h"
+#include "moescope/base/free_list.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/numerics/matching_null.h"
 #include "moescope/numerics/neuron_cosine.h"
@@ -31,30 +31,6 @@ using internal::Participant;
 // Chunks that may wait for a slow pair, at least: each has up to four
 // permutations of 8 F bytes.
 constexpr std::int64_t kChunksAhead = 16;
-
-// Cost matrices, as many as were ever in use together. Threads: safe.
-class MatrixPool {
- public:
-  std::unique_ptr<numerics::SimilarityMatrix> Take() {
-    const MutexLock lock(mutex_);
-    if (free_.empty()) {
-      return std::make_unique<numerics::SimilarityMatrix>();
-    }
-    std::unique_ptr<numerics::SimilarityMatrix> matrix =
-        std::move(free_.back());
-    free_.pop_back();
-    return matrix;
-  }
-  void Return(std::unique_ptr<numerics::SimilarityMatrix> matrix) {
-    const MutexLock lock(mutex_);
-    free_.push_back(std::move(matrix));
-  }
-
- private:
-  Mutex mutex_;
-  std::vector<std::unique_ptr<numerics::SimilarityMatrix>> free_
-      ABSL_GUARDED_BY(mutex_);
-};
 
 std::int64_t NumberOf(const std::string& name) {
   return name == "S"   ? internal::kSharedParticipant
@@ -217,7 +193,7 @@ class Matching {
   const std::int64_t depth_;
   const std::int64_t num_pairs_;
   std::optional<numerics::MatchingNull> null_;
-  MatrixPool matrices_;
+  FreeList<numerics::SimilarityMatrix> matrices_;
 };
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "moescope/base/status_macros.h"
+#include "server/numerics/shared_tasks_internal.h"
 #include "server/numerics/symmetric_eigenvalues_internal.h"
 
 namespace moescope::numerics::internal {
@@ -157,7 +158,8 @@ class BandReduction {
     const at::Tensor right = at::cat({w, factor.v}, 1);  // [m, 2k]
     const std::int64_t begin = first_ / kTile;
     const std::int64_t lines = matrix_.lines() - begin;
-    return Share(lines * (lines + 1) / 2, [&](std::int64_t number) {
+    const std::int64_t tiles = lines * (lines + 1) / 2;
+    return RunTasks(pool_, context_, tiles, [&](std::int64_t number) {
       const SymmetricTiles::Index index = SymmetricTiles::IndexOf(number);
       const std::int64_t row = begin + index.row;
       const std::int64_t col = begin + index.col;
@@ -170,8 +172,9 @@ class BandReduction {
   absl::StatusOr<at::Tensor> Multiply(const at::Tensor& v) const {
     at::Tensor product = at::empty_like(v);
     const std::int64_t begin = first_ / kTile;
+    const std::int64_t lines = matrix_.lines() - begin;
     MOESCOPE_RETURN_IF_ERROR(
-        Share(matrix_.lines() - begin, [&](std::int64_t number) {
+        RunTasks(pool_, context_, lines, [&](std::int64_t number) {
           const std::int64_t row = begin + number;
           at::Tensor sum = RowsOf(product, LinesOf(row));
           sum.zero_();
@@ -182,19 +185,6 @@ class BandReduction {
           }
         }));
     return product;
-  }
-
-  // body(0) … body(n − 1) on the pool.
-  template <class Body>
-  absl::Status Share(std::int64_t n, const Body& body) const {
-    return pool_.ParallelFor(n, [&](std::int64_t i) {
-      absl::Status wanted = context_.Check();
-      if (wanted.ok()) {
-        const c10::NoGradGuard no_grad;
-        body(i);
-      }
-      return wanted;
-    });
   }
 
   SymmetricTiles& matrix_;

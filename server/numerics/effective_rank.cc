@@ -16,6 +16,7 @@
 #include "moescope/numerics/widen_rows.h"
 #include "server/numerics/bfloat16_panels_internal.h"
 #include "server/numerics/range_scale_internal.h"
+#include "server/numerics/shared_tasks_internal.h"
 #include "server/numerics/symmetric_eigenvalues_internal.h"
 
 namespace moescope::numerics {
@@ -28,6 +29,7 @@ constexpr std::int64_t kPanel = 4 * kSumLength;
 // What widening asks for where columns lie together.
 constexpr std::int64_t kRowGroup = 64;
 
+using internal::RunTasks;
 using internal::SymmetricTiles;
 
 // The Gram matrix of the shorter side.
@@ -48,15 +50,16 @@ class ShortGram {
       const std::int64_t count = std::min(kPanel, view_.rows - first);
       MOESCOPE_RETURN_IF_ERROR(is_packed ? Pack(first, count)
                                          : Widen(first, count, exponent));
-      MOESCOPE_RETURN_IF_ERROR(Share(gram.num_tiles(), [&](std::int64_t t) {
-        const auto [row, col] = SymmetricTiles::IndexOf(t);
-        const at::Tensor tile = gram.Tile(row, col);
-        if (first == 0) {
-          tile.zero_();
-        }
-        is_packed ? AddPackedProducts(row, col, tile)
-                  : AddProducts(row, col, count, tile);
-      }));
+      MOESCOPE_RETURN_IF_ERROR(RunTasks(
+          pool_, context_, gram.num_tiles(), [&](std::int64_t t) {
+            const auto [row, col] = SymmetricTiles::IndexOf(t);
+            const at::Tensor tile = gram.Tile(row, col);
+            if (first == 0) {
+              tile.zero_();
+            }
+            is_packed ? AddPackedProducts(row, col, tile)
+                      : AddProducts(row, col, count, tile);
+          }));
     }
     return gram;
   }
@@ -92,7 +95,8 @@ class ShortGram {
           at::empty({std::min(kPanel, view_.rows), stride()}, at::kFloat);
     }
     float* const out = panel_.data_ptr<float>();
-    return Share((count + kRowGroup - 1) / kRowGroup, [&](std::int64_t group) {
+    const std::int64_t groups = (count + kRowGroup - 1) / kRowGroup;
+    return RunTasks(pool_, context_, groups, [&](std::int64_t group) {
       const std::int64_t begin = group * kRowGroup;
       const std::int64_t rows = std::min(kRowGroup, count - begin);
       float* const values = out + begin * stride();
@@ -123,9 +127,10 @@ class ShortGram {
   // The same rows to packed_, its lines the columns.
   absl::Status Pack(std::int64_t first, std::int64_t count) {
     packed_.Resize(view_.cols, count);
-    return Share(packed_.panels(), [&](std::int64_t panel) {
-      packed_.Pack(Transposed(view_), {0, view_.cols, first, count}, panel);
-    });
+    return RunTasks(
+        pool_, context_, packed_.panels(), [&](std::int64_t panel) {
+          packed_.Pack(Transposed(view_), {0, view_.cols, first, count}, panel);
+        });
   }
 
   void AddPackedProducts(std::int64_t row, std::int64_t col,
@@ -137,19 +142,6 @@ class ShortGram {
                              {col * kTile, tile.size(1)}, /*upper=*/false,
                              sums.data_ptr<double>(), kTile);
     tile.add_(sums.narrow(0, 0, tile.size(0)).narrow(1, 0, tile.size(1)));
-  }
-
-  // body(0) … body(n − 1) on the pool.
-  template <class Body>
-  absl::Status Share(std::int64_t n, const Body& body) {
-    return pool_.ParallelFor(n, [&](std::int64_t i) {
-      absl::Status wanted = context_.Check();
-      if (wanted.ok()) {
-        const c10::NoGradGuard no_grad;
-        body(i);
-      }
-      return wanted;
-    });
   }
 
   const MatrixView view_;  // [L, M], L ≥ M

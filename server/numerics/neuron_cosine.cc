@@ -15,7 +15,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "moescope/base/error.h"
-#include "moescope/base/mutex.h"
+#include "moescope/base/free_list.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/numerics/widen_rows.h"
 #include "server/numerics/bfloat16_panels_internal.h"
@@ -190,29 +190,12 @@ struct PartMemory {
 
 namespace internal {
 
-// The sides of a block, and memory for as many parts as were ever at work
-// together. Threads: one block at a time; Take and Return are safe.
+// The sides of a block, one block at a time, and of each part at work what its
+// thread needs.
 struct CosineMemory {
   Side left[3];
   Side right[3];
-
-  std::unique_ptr<PartMemory> Take() {
-    const MutexLock lock(mutex_);
-    if (free_.empty()) {
-      return std::make_unique<PartMemory>();
-    }
-    std::unique_ptr<PartMemory> part = std::move(free_.back());
-    free_.pop_back();
-    return part;
-  }
-  void Return(std::unique_ptr<PartMemory> part) {
-    const MutexLock lock(mutex_);
-    free_.push_back(std::move(part));
-  }
-
- private:
-  Mutex mutex_;
-  std::vector<std::unique_ptr<PartMemory>> free_ ABSL_GUARDED_BY(mutex_);
+  FreeList<PartMemory> parts;
 };
 
 }  // namespace internal
@@ -286,11 +269,11 @@ class MatrixFiller {
           part.col = task / down * cols;
           part.cols = std::min(cols, block.cols - part.col);
           // Not returned after an exception: it is freed.
-          std::unique_ptr<PartMemory> memory = memory_.Take();
+          std::unique_ptr<PartMemory> memory = memory_.parts.Take();
           const absl::Status filled = is_packed
                                           ? FillPacked(block, part, *memory)
                                           : FillProduct(block, part, *memory);
-          memory_.Return(std::move(memory));
+          memory_.parts.Return(std::move(memory));
           return filled;
         });
   }
