@@ -10,30 +10,13 @@
 #include "absl/strings/str_cat.h"
 #include "moescope/model/config.h"
 #include "tests/model/config_text.h"
-#include "tests/model/safetensors_bytes.h"
+#include "tests/model/patched_config.h"
 
 namespace moescope::model {
 namespace {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
-
-std::string Testdata(const std::string& name) {
-  return ReadBytes(MOESCOPE_SOURCE_DIR "/tests/testdata/" + name);
-}
-
-// The config.json of fixture `name` with `patch` merged into it (RFC 7386:
-// null removes a key).
-absl::StatusOr<ModelConfig> ParsePatched(const std::string& name,
-                                         const char* patch) {
-  json config = json::parse(Testdata("fixtures/" + name + "/config.json"));
-  config.merge_patch(json::parse(patch));
-  return ParseConfig(config.dump());
-}
-
-std::string Message(const absl::StatusOr<ModelConfig>& config) {
-  return std::string(config.status().message());
-}
 
 // What a family's router is said to do, and its layers.
 struct Described {

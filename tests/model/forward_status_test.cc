@@ -5,27 +5,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
 #include "moescope/model/config.h"
-#include "tests/model/safetensors_bytes.h"
+#include "tests/model/patched_config.h"
 
 namespace moescope::model {
 namespace {
 
-using nlohmann::json;
 using ::testing::HasSubstr;
-
-// The config.json of fixture `name` with `patch` merged into it (RFC 7386:
-// null removes a key).
-absl::StatusOr<ModelConfig> ParsePatched(const std::string& name,
-                                         const char* patch) {
-  json config = json::parse(ReadBytes(MOESCOPE_SOURCE_DIR
-                                      "/tests/testdata/fixtures/" +
-                                      name + "/config.json"));
-  config.merge_patch(json::parse(patch));
-  return ParseConfig(config.dump());
-}
 
 struct Forbidden {
   const char* name;

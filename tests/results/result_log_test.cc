@@ -12,8 +12,9 @@
 #include "moescope/base/error.h"
 #include "moescope/results/result_store.h"
 #include "server/results/crc32c_internal.h"
-#include "tests/results/temp_folder.h"
+#include "tests/results/result_files.h"
 #include "tests/testing/fake_clock.h"
+#include "tests/testing/scratch_folder.h"
 
 namespace moescope {
 namespace {
@@ -55,7 +56,7 @@ class ResultLogTest : public ::testing::Test {
     return ReadAll(**store_->OpenRunning(Key('a'), fence, extent, first));
   }
 
-  TempFolder folder_;
+  ScratchFolder folder_;
   FakeClock clock_;
   std::unique_ptr<ResultStore> store_;
   absl::Status status_;

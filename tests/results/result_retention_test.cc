@@ -12,8 +12,9 @@
 
 #include "moescope/base/mutex.h"
 #include "moescope/results/result_store.h"
-#include "tests/results/temp_folder.h"
+#include "tests/results/result_files.h"
 #include "tests/testing/fake_clock.h"
+#include "tests/testing/scratch_folder.h"
 
 namespace moescope {
 namespace {
@@ -39,7 +40,7 @@ class ResultRetentionTest : public ::testing::Test {
     return std::filesystem::exists(folder_.path() + "/" + name);
   }
 
-  TempFolder folder_;
+  ScratchFolder folder_;
   FakeClock clock_;
   ResultStore::Options options_;
   std::unique_ptr<ResultStore> store_;

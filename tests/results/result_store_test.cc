@@ -11,8 +11,9 @@
 #include <gtest/gtest.h>
 
 #include "moescope/base/error.h"
-#include "tests/results/temp_folder.h"
+#include "tests/results/result_files.h"
 #include "tests/testing/fake_clock.h"
+#include "tests/testing/scratch_folder.h"
 
 namespace moescope {
 namespace {
@@ -58,7 +59,7 @@ class ResultStoreTest : public ::testing::Test {
     return folder_.path() + "/running/" + name;
   }
 
-  TempFolder folder_;
+  ScratchFolder folder_;
   FakeClock clock_;
   ResultStore::Options options_;
   std::unique_ptr<ResultStore> store_;
