@@ -93,13 +93,14 @@ def free_port():
 
 
 def get(url):
+    """(status, text) of the answer; status 0 where there is none."""
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
-            return answer.read().decode()
+            return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
-        return error.read().decode()
+        return error.code, error.read().decode()
     except OSError:
-        return ""
+        return 0, ""
 
 
 def panels():
@@ -242,8 +243,10 @@ class DashboardQueries(unittest.TestCase):
                 "--web.listen-address=" + address)
             cls.addClassCleanup(stop, cls.prometheus)
             try:
-                wait_for("answer of Prometheus",
-                         lambda: get(cls.url + "/-/ready"), [cls.prometheus])
+                # Before its storage is open it answers with 503.
+                wait_for("ready Prometheus",
+                         lambda: get(cls.url + "/-/ready")[0] == 200,
+                         [cls.prometheus])
                 break
             except AssertionError:
                 if "address already in use" not in log_of(cls.prometheus):
@@ -277,9 +280,12 @@ class DashboardQueries(unittest.TestCase):
 
     @classmethod
     def evaluate(cls, expression):
-        answer = get(cls.url + "/api/v1/query?" +
-                     urllib.parse.urlencode({"query": expression}))
-        return json.loads(answer) if answer else {"status": "no answer"}
+        # A refused expression comes as 400 or 422 with its error in the same JSON.
+        status, answer = get(cls.url + "/api/v1/query?" +
+                             urllib.parse.urlencode({"query": expression}))
+        if status not in (200, 400, 422):
+            return {"status": f"answer {status}: {answer}"}
+        return json.loads(answer)
 
     @classmethod
     def scrapes(cls):
