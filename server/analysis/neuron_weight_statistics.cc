@@ -1,5 +1,6 @@
 #include "moescope/analysis/neuron_weight_statistics.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -26,6 +27,10 @@ using internal::Participant;
 
 // Summaries of N participants' norms.
 struct Figures {
+  Figures(std::size_t n, std::size_t num_quantiles)
+      : mean(n), std(n), min(n), max(n), quantiles(n * num_quantiles),
+        frobenius(n) {}
+
   std::vector<double> mean;
   std::vector<double> std;
   std::vector<double> min;
@@ -44,18 +49,21 @@ double FrobeniusOf(absl::Span<const double> norms, bool finite) {
   return finite ? std::sqrt(sum) : std::numeric_limits<double>::quiet_NaN();
 }
 
+// Participant i, beside others.
 absl::Status Summarise(absl::Span<const double> norms, bool finite,
-                       const std::vector<double>& quantiles, Figures& figures) {
+                       const std::vector<double>& quantiles, std::size_t i,
+                       Figures& figures) {
   const numerics::Moments moments = numerics::ComputeMoments(norms);
-  figures.mean.push_back(moments.mean);
-  figures.std.push_back(moments.std);
-  figures.min.push_back(moments.min);
-  figures.max.push_back(moments.max);
-  figures.frobenius.push_back(FrobeniusOf(norms, finite));
+  figures.mean[i] = moments.mean;
+  figures.std[i] = moments.std;
+  figures.min[i] = moments.min;
+  figures.max[i] = moments.max;
+  figures.frobenius[i] = FrobeniusOf(norms, finite);
   MOESCOPE_ASSIGN_OR_RETURN(const std::vector<double> values,
                             numerics::Quantiles(norms, quantiles));
-  figures.quantiles.insert(figures.quantiles.end(), values.begin(),
-                           values.end());
+  std::copy(values.begin(), values.end(),
+            figures.quantiles.begin() +
+                static_cast<std::ptrdiff_t>(i * quantiles.size()));
   return absl::OkStatus();
 }
 
@@ -84,7 +92,7 @@ absl::StatusOr<spec::Chunk> Compute(
   spec::Chunk chunk;
   MOESCOPE_RETURN_IF_ERROR(internal::AddNormStatistics(
       reading, spec.quantiles, spec.effective_rank ? &ranks : nullptr,
-      internal::ProjectionPrefix(layer, projection), chunk));
+      internal::ProjectionPrefix(layer, projection), pool, chunk));
   return chunk;
 }
 
@@ -140,16 +148,18 @@ namespace internal {
 absl::Status AddNormStatistics(const ProjectionReading& reading,
                                const std::vector<double>& quantiles,
                                const std::vector<double>* effective_ranks,
-                               const std::string& prefix, spec::Chunk& chunk) {
+                               const std::string& prefix, ThreadPool& pool,
+                               spec::Chunk& chunk) {
   const std::size_t count = reading.fitting.size();
   const std::size_t width = count == 0 ? 0 : reading.norms.size() / count;
-  Figures figures;
-  for (std::size_t i = 0; i < count; ++i) {
-    MOESCOPE_RETURN_IF_ERROR(
-        Summarise(absl::MakeConstSpan(reading.norms).subspan(i * width, width),
-                  reading.fitting_nonfinite[i] == 0, quantiles, figures));
-  }
+  Figures figures(count, quantiles.size());
   const auto n = static_cast<std::int64_t>(count);
+  MOESCOPE_RETURN_IF_ERROR(pool.ParallelFor(n, [&](std::int64_t participant) {
+    const auto i = static_cast<std::size_t>(participant);
+    return Summarise(
+        absl::MakeConstSpan(reading.norms).subspan(i * width, width),
+        reading.fitting_nonfinite[i] == 0, quantiles, i, figures);
+  }));
   const auto add = [&](const char* name, const auto& values) {
     chunk.arrays.push_back(
         spec::MakeArray(prefix + name, {n}, absl::MakeConstSpan(values)));

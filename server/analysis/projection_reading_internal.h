@@ -69,7 +69,8 @@ void AddNonfinite(const ProjectionReading& reading, const std::string& prefix,
 absl::Status AddNormStatistics(const ProjectionReading& reading,
                                const std::vector<double>& quantiles,
                                const std::vector<double>* effective_ranks,
-                               const std::string& prefix, spec::Chunk& chunk);
+                               const std::string& prefix, ThreadPool& pool,
+                               spec::Chunk& chunk);
 
 /// `<prefix>scores` … `dbscan_labels` of matrix_pca.
 absl::Status AddMatrixComponents(const ProjectionReading& reading, double eps,

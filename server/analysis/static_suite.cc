@@ -124,7 +124,7 @@ class Suite {
     internal::AddNonfinite(reading, kSimilarity + prefix, chunk);
     MOESCOPE_RETURN_IF_ERROR(
         internal::AddNormStatistics(reading, spec_.quantiles, nullptr,
-                                    kNorms + prefix, chunk));
+                                    kNorms + prefix, pool_, chunk));
     MOESCOPE_RETURN_IF_ERROR(
         internal::AddMatrixComponents(reading, spec_.eps, spec_.min_samples,
                                       kComponents + prefix, chunk));

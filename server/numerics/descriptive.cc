@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -18,6 +21,22 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 double Interpolate(double low, double high, double t) {
   const double difference = high - low;
   return t >= 0.5 ? high - difference * (1 - t) : low + difference * t;
+}
+
+// Puts the values of the given places, rising and all in [begin, end), where
+// sorting would; the others only on their side of these. O(n log places).
+void SelectPlaces(std::vector<double>& values, std::size_t begin,
+                  std::size_t end, absl::Span<const std::size_t> places) {
+  if (places.empty()) {
+    return;
+  }
+  const std::size_t middle = places.size() / 2;
+  const auto at = [&values](std::size_t place) {
+    return values.begin() + static_cast<std::ptrdiff_t>(place);
+  };
+  std::nth_element(at(begin), at(places[middle]), at(end));
+  SelectPlaces(values, begin, places[middle], places.first(middle));
+  SelectPlaces(values, places[middle] + 1, end, places.subspan(middle + 1));
 }
 
 }  // namespace
@@ -64,17 +83,25 @@ absl::StatusOr<std::vector<double>> Quantiles(
   if (values.empty() || CountNonfinite(values) > 0) {
     return std::vector<double>(probabilities.size(), kNan);
   }
-  std::vector<double> sorted(values.begin(), values.end());
-  std::sort(sorted.begin(), sorted.end());
-  const auto last = static_cast<double>(sorted.size() - 1);
-  std::vector<double> quantiles;
+  std::vector<std::pair<std::size_t, double>> positions;
+  std::vector<std::size_t> places;
+  const auto last = static_cast<double>(values.size() - 1);
   for (const double probability : probabilities) {
     const double position = probability * last;
     const double below = std::floor(position);
     const auto low = static_cast<std::size_t>(below);
-    const std::size_t high = std::min(low + 1, sorted.size() - 1);
-    quantiles.push_back(
-        Interpolate(sorted[low], sorted[high], position - below));
+    positions.emplace_back(low, position - below);
+    places.push_back(low);
+    places.push_back(std::min(low + 1, values.size() - 1));
+  }
+  std::sort(places.begin(), places.end());
+  places.erase(std::unique(places.begin(), places.end()), places.end());
+  std::vector<double> selected(values.begin(), values.end());
+  SelectPlaces(selected, 0, selected.size(), places);
+  std::vector<double> quantiles;
+  for (const auto& [low, beyond] : positions) {
+    const std::size_t high = std::min(low + 1, selected.size() - 1);
+    quantiles.push_back(Interpolate(selected[low], selected[high], beyond));
   }
   return quantiles;
 }

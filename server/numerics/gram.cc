@@ -4,16 +4,20 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
 #include "moescope/base/error.h"
+#include "moescope/base/free_list.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/numerics/widen_rows.h"
 #include "server/numerics/gram_blocks_internal.h"
 #include "server/numerics/gram_kernels_internal.h"
 #include "server/numerics/instruction_set_internal.h"
+#include "server/numerics/ordered_merge_internal.h"
 
 namespace moescope::numerics {
 namespace {
@@ -27,10 +31,12 @@ using internal::kSumRows;
 using internal::kTile;
 using internal::RoundUp;
 
-// Bytes of partial sums that are held before they are merged.
-constexpr std::int64_t kWaveBytes = std::int64_t{64} << 20;
-constexpr std::int64_t kMinWave = 8;
-constexpr std::int64_t kMaxWave = 32;
+// Partial sums that are held until those before them have been merged: as many
+// as a thread needs not to wait for the others, within bounds.
+constexpr std::int64_t kPartialsPerThread = 4;
+constexpr std::int64_t kPartialBytes = std::int64_t{64} << 20;
+constexpr std::int64_t kMinPartials = 8;
+constexpr std::int64_t kMaxPartials = 32;
 
 void AddTo(std::vector<double>& total, const std::vector<double>& part) {
   for (std::size_t i = 0; i < part.size(); ++i) {
@@ -113,23 +119,19 @@ class GramRun {
                                      const RunContext& context) {
     Prepare();
     const std::int64_t chunks = (rows_ + sizes_.chunk_rows - 1) / sizes_.chunk_rows;
-    const std::int64_t wave = WaveSize();
-    std::vector<GramSums> partials(
-        static_cast<std::size_t>(std::min(wave, chunks)));
-    for (std::int64_t first = 0; first < chunks; first += wave) {
-      const std::int64_t count = std::min(wave, chunks - first);
-      MOESCOPE_RETURN_IF_ERROR(
-          pool.ParallelFor(count, [&](std::int64_t i) {
-            absl::Status wanted = context.Check();
-            if (wanted.ok()) {
-              RunChunk(first + i, partials[static_cast<std::size_t>(i)]);
-            }
-            return wanted;
-          }));
-      for (std::int64_t i = 0; i < count; ++i) {
-        Merge(partials[static_cast<std::size_t>(i)]);
-      }
-    }
+    internal::OrderedMerge<GramSums> merge(
+        std::min(PartialSums(), kPartialsPerThread * pool.num_threads()),
+        [this](const GramSums& partial) { Merge(partial); });
+    const auto run = [&](std::int64_t chunk) {
+      return merge.Run(chunk, [&](GramSums& partial) {
+        absl::Status wanted = context.Check();
+        if (wanted.ok()) {
+          RunChunk(chunk, partial);
+        }
+        return wanted;
+      });
+    };
+    MOESCOPE_RETURN_IF_ERROR(pool.ParallelFor(chunks, run));
     Finish();
     return std::move(result_);
   }
@@ -161,29 +163,21 @@ class GramRun {
         options_.mean_column || column_squares_ ? per_row : 0, 0.0);
   }
 
-  std::int64_t WaveSize() const {
+  std::int64_t PartialSums() const {
     const std::size_t doubles =
         total_.gram.size() + total_.standardised_gram.size() +
         total_.column_sums.size() + total_.column_squares.size() + 1;
-    return std::clamp(kWaveBytes / static_cast<std::int64_t>(8 * doubles),
-                      kMinWave, kMaxWave);
+    return std::clamp(kPartialBytes / static_cast<std::int64_t>(8 * doubles),
+                      kMinPartials, kMaxPartials);
   }
 
   void RunChunk(std::int64_t chunk, GramSums& partial) {
     Resize(partial);
     const std::int64_t begin = chunk * sizes_.chunk_rows;
     const std::int64_t end = std::min(rows_, begin + sizes_.chunk_rows);
-    GramBuffers buffers;
-    buffers.starts.assign(static_cast<std::size_t>(padded_), zeros_.data());
-    buffers.widened.Resize(n_ * sizes_.stride);
-    buffers.standardised.Resize(n_ * sizes_.stride);
-    buffers.scratch.Resize(n_ * 2 * kRunPadding);
-    if (sizes_.part < sizes_.gram_run) {
-      buffers.gram_lanes.Resize(internal::GramLanes(padded_));
-      buffers.standardised_lanes.Resize(internal::GramLanes(padded_));
-    }
-    buffers.column_sums.resize(partial.column_sums.size());
-    buffers.column_squares.resize(partial.column_squares.size());
+    std::unique_ptr<GramBuffers> taken = buffers_.Take();
+    GramBuffers& buffers = *taken;
+    PrepareBuffers(partial, buffers);
     BlocksReader reader(views_, exponents_);
     for (std::int64_t row = begin; row < end; row += kBlockRows) {
       const std::int64_t rows = std::min(kBlockRows, end - row);
@@ -195,6 +189,24 @@ class GramRun {
         AddSides(blocks, row, col, buffers, partial);
       }
     }
+    buffers_.Return(std::move(taken));
+  }
+
+  // Lanes and sums of columns are zero again at the end of a chunk.
+  void PrepareBuffers(const GramSums& partial, GramBuffers& buffers) const {
+    buffers.starts.assign(static_cast<std::size_t>(padded_), zeros_.data());
+    if (buffers.widened.data() != nullptr) {
+      return;
+    }
+    buffers.widened.Resize(n_ * sizes_.stride);
+    buffers.standardised.Resize(n_ * sizes_.stride);
+    buffers.scratch.Resize(n_ * 2 * kRunPadding);
+    if (sizes_.part < sizes_.gram_run) {
+      buffers.gram_lanes.Resize(internal::GramLanes(padded_));
+      buffers.standardised_lanes.Resize(internal::GramLanes(padded_));
+    }
+    buffers.column_sums.resize(partial.column_sums.size());
+    buffers.column_squares.resize(partial.column_squares.size());
   }
 
   // Bytes from a row of a block to the same row of the next one in memory: beside
@@ -528,6 +540,7 @@ class GramRun {
   bool row_squares_ = false;     // with sums of columns
   bool column_squares_ = false;  // with sums of rows
   ElementType standardised_type_ = ElementType::kFloat32;
+  FreeList<GramBuffers> buffers_;
   GramSums total_;
   GramResult result_;
 };

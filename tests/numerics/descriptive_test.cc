@@ -1,6 +1,8 @@
 #include "moescope/numerics/descriptive.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
 #include <vector>
 
@@ -12,9 +14,11 @@
 namespace moescope::numerics {
 namespace {
 
+using ::testing::DoubleNear;
 using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::IsNan;
+using ::testing::Pointwise;
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
@@ -60,6 +64,26 @@ TEST(QuantilesTest, RoundAsNumpy) {
   EXPECT_THAT(*Quantiles({0.1, 0.7, 0.2}, {0.3, 0.9}),
               ElementsAre(0.1 + (0.2 - 0.1) * 0.6,
                           0.7 - (0.7 - 0.2) * (1 - 0.8)));
+}
+
+TEST(QuantilesTest, AreThoseOfTheSortedValuesAtEveryPlaceAsked) {
+  constexpr std::size_t kCount = 101;  // position q · 100
+  std::vector<double> values;
+  for (std::size_t i = 0; i < kCount; ++i) {
+    values.push_back(static_cast<double>(i * 37 % kCount / 2));  // pairs
+  }
+  std::vector<double> sorted = values;
+  std::sort(sorted.begin(), sorted.end());
+  std::vector<double> probabilities;
+  std::vector<double> expected;
+  for (std::size_t i = 0; i < kCount; ++i) {
+    const std::size_t place = i * 58 % kCount;
+    probabilities.push_back(static_cast<double>(place) / 100);
+    expected.push_back(sorted[place]);
+  }
+
+  EXPECT_THAT(*Quantiles(values, probabilities),
+              Pointwise(DoubleNear(1e-12), expected));
 }
 
 TEST(QuantilesTest, OfOneValueAreThatValue) {
