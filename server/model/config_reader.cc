@@ -1,9 +1,11 @@
 #include "server/model/config_reader_internal.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "moescope/base/status_macros.h"
 #include "server/model/quote_name_internal.h"
@@ -237,6 +239,34 @@ absl::StatusOr<std::optional<ConfigReader>> ConfigReader::Object(
   if (!found->is_object()) return Wrong(key, *found, "an object");
   return std::optional<ConfigReader>(
       ConfigReader(*found, absl::StrCat(path_, key, ".")));
+}
+
+absl::Status ConfigReader::NotSupported(absl::string_view key,
+                                        absl::string_view value,
+                                        absl::string_view supported) const {
+  return absl::UnimplementedError(absl::StrCat(
+      path_, key, ": ", value, " is not supported (", supported, ")"));
+}
+
+absl::Status ConfigReader::RequireString(
+    absl::string_view key,
+    std::initializer_list<absl::string_view> supported) const {
+  if (!Has(key)) return absl::OkStatus();
+  MOESCOPE_ASSIGN_OR_RETURN(const std::string value, String(key));
+  if (std::count(supported.begin(), supported.end(), value) > 0) {
+    return absl::OkStatus();
+  }
+  return NotSupported(key, QuoteName(value),
+                      absl::StrCat(absl::StrJoin(supported, ", "),
+                                   supported.size() == 1 ? " is" : " are"));
+}
+
+absl::Status ConfigReader::RequireBool(absl::string_view key,
+                                       bool supported) const {
+  MOESCOPE_ASSIGN_OR_RETURN(const bool value, BoolOr(key, supported));
+  if (value == supported) return absl::OkStatus();
+  return NotSupported(key, value ? "true" : "false",
+                      supported ? "true is" : "false is");
 }
 
 }  // namespace moescope::model::internal

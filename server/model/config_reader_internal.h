@@ -76,6 +76,17 @@ class ConfigReader {
   absl::StatusOr<std::optional<ConfigReader>> Object(
       absl::string_view key) const;
 
+  /// OK where `key` is absent or says one of `supported`; else UNIMPLEMENTED
+  /// with both.
+  absl::Status RequireString(
+      absl::string_view key,
+      std::initializer_list<absl::string_view> supported) const;
+  absl::Status RequireBool(absl::string_view key, bool supported) const;
+  /// UNIMPLEMENTED: "key: value is not supported (supported)"; `supported`
+  /// has its verb ("silu is").
+  absl::Status NotSupported(absl::string_view key, absl::string_view value,
+                            absl::string_view supported) const;
+
  private:
   const nlohmann::json* Find(absl::string_view key) const;
   absl::Status Missing(absl::string_view key) const;

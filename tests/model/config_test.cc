@@ -409,7 +409,7 @@ INSTANTIATE_TEST_SUITE_P(
         RefusedConfig{"TopkMethod", "deepseek_v2",
                       R"({"topk_method": "noaux_tc"})", kUnimplemented,
                       "topk_method: \"noaux_tc\" is not supported (greedy, "
-                      "group_limited_greedy is)"},
+                      "group_limited_greedy are)"},
         RefusedConfig{"SoftmaxV3", "deepseek_v3",
                       R"({"scoring_func": "softmax"})", kUnimplemented,
                       "scoring_func: \"softmax\""},

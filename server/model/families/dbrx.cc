@@ -8,7 +8,6 @@
 #include "server/model/families/quantisation_internal.h"
 #include "server/model/families/rope_config_internal.h"
 #include "server/model/families/stacked_experts_internal.h"
-#include "server/model/quote_name_internal.h"
 
 // DBRX (transformers 5.23, modeling_dbrx.py): softmax over all experts, top K,
 // weights divided by their L1 norm; layer norms without bias; queries, keys and
@@ -68,8 +67,7 @@ absl::Status ParseRenormalisation(const ConfigReader& json,
   config.router.renormalise = !json.Mentions(kKey) || json.Has(kKey);
   MOESCOPE_ASSIGN_OR_RETURN(const double power, json.PositiveRealOr(kKey, 1.0));
   if (power == 1.0) return absl::OkStatus();
-  return absl::UnimplementedError(absl::StrCat(
-      "ffn_config.", kKey, ": ", power, " is not supported (1, null are)"));
+  return json.NotSupported(kKey, absl::StrCat(power), "1, null are");
 }
 
 absl::Status ParseExperts(const ConfigReader& json, ModelConfig& config) {
@@ -79,13 +77,8 @@ absl::Status ParseExperts(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(const std::optional<ConfigReader> activation,
                             own->Object("ffn_act_fn"));
   if (activation.has_value()) {
-    MOESCOPE_ASSIGN_OR_RETURN(const std::string name,
-                              activation->StringOr("name", "silu"));
-    if (name != "silu" && name != "swish") {
-      return absl::UnimplementedError(
-          absl::StrCat("ffn_config.ffn_act_fn.name: ", QuoteName(name),
-                       " is not supported (silu is)"));
-    }
+    MOESCOPE_RETURN_IF_ERROR(
+        activation->RequireString("name", {"silu", "swish"}));
   }
   MOESCOPE_ASSIGN_OR_RETURN(config.expert_width,
                             own->Integer("ffn_hidden_size", kFeedForwardRange));

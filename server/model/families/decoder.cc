@@ -14,22 +14,6 @@
 namespace moescope::model::internal {
 namespace {
 
-absl::Status Unsupported(absl::string_view key, absl::string_view value,
-                         absl::string_view allowed) {
-  return absl::UnimplementedError(absl::StrCat(
-      key, ": ", QuoteName(value), " is not supported (", allowed, " is)"));
-}
-
-absl::Status RefuseUnsupported(const ConfigReader& json) {
-  MOESCOPE_ASSIGN_OR_RETURN(const std::string activation,
-                            json.StringOr("hidden_act", "silu"));
-  // Two names of one function.
-  if (activation != "silu" && activation != "swish") {
-    return Unsupported("hidden_act", activation, "silu");
-  }
-  return absl::OkStatus();
-}
-
 absl::Status ParseHeads(const ConfigReader& json,
                         const DecoderDefaults& defaults, ModelConfig& config) {
   config.num_heads = defaults.num_heads;
@@ -143,7 +127,9 @@ absl::Status ParseDecoder(const ConfigReader& json,
   MOESCOPE_RETURN_IF_ERROR(
       ParseQuantisation(json, defaults.quantisations, config));
   if (!defaults.own_activation) {
-    MOESCOPE_RETURN_IF_ERROR(RefuseUnsupported(json));
+    // Two names of one function.
+    MOESCOPE_RETURN_IF_ERROR(
+        json.RequireString("hidden_act", {"silu", "swish"}));
   }
   MOESCOPE_ASSIGN_OR_RETURN(config.num_layers,
                             json.Integer("num_hidden_layers", kLayerRange));
@@ -201,8 +187,9 @@ absl::Status ParseLayerTypes(const ConfigReader& json, ModelConfig& config) {
     if (types[i] == "full_attention") {
       config.layers[i].sliding_window = std::nullopt;
     } else if (types[i] != "sliding_attention") {
-      return Unsupported(absl::StrCat(kKey, "[", i, "]"), types[i],
-                         "full_attention, sliding_attention");
+      return json.NotSupported(absl::StrCat(kKey, "[", i, "]"),
+                               QuoteName(types[i]),
+                               "full_attention, sliding_attention are");
     }
   }
   return absl::OkStatus();

@@ -73,7 +73,8 @@ absl::Status BindLatentAttention(const TensorBinder& binder,
                                  const std::string& prefix,
                                  AttentionTensors& attention);
 
-/// Those of JetMoE's attention; `prefix` is "model.layers.3.self_attention.".
+/// Those of attention with a router of its own; `prefix` is
+/// "model.layers.3.self_attention.".
 absl::Status BindMixtureAttention(const TensorBinder& binder,
                                   const std::string& prefix,
                                   AttentionTensors& attention);

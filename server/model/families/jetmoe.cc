@@ -25,9 +25,8 @@ absl::Status ParseActivation(const ConfigReader& json, ModelConfig& config) {
                             json.StringOr("activation_function", "silu"));
   if (name == "silu" || name == "swish") return absl::OkStatus();
   if (name != "gelu") {
-    return absl::UnimplementedError(absl::StrCat(
-        "activation_function: ", QuoteName(name),
-        " is not supported (silu, gelu are)"));
+    return json.NotSupported("activation_function", QuoteName(name),
+                             "silu, gelu are");
   }
   config.activation = Activation::kGelu;
   return absl::OkStatus();
@@ -70,14 +69,6 @@ absl::Status ParseExperts(const ConfigReader& json, ModelConfig& config) {
                     kFeedForwardRange);
 }
 
-// Switches of the publisher's class, whose other value is another block.
-absl::Status RequireTrue(const ConfigReader& json, const char* key) {
-  MOESCOPE_ASSIGN_OR_RETURN(const bool value, json.BoolOr(key, true));
-  return value ? absl::OkStatus()
-               : absl::UnimplementedError(absl::StrCat(
-                     key, ": false is not supported (true is)"));
-}
-
 // The publisher's class has a key for what follows from two others.
 absl::Status CheckHeads(const ConfigReader& json, const ModelConfig& config) {
   constexpr const char* kKey = "num_attention_heads";
@@ -93,8 +84,9 @@ absl::Status CheckHeads(const ConfigReader& json, const ModelConfig& config) {
 
 absl::Status ParseJetmoe(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_RETURN_IF_ERROR(ParseExperts(json, config));
-  MOESCOPE_RETURN_IF_ERROR(RequireTrue(json, "glu"));
-  MOESCOPE_RETURN_IF_ERROR(RequireTrue(json, "bias"));
+  // Switches of the publisher's class, whose other value is another block.
+  MOESCOPE_RETURN_IF_ERROR(json.RequireBool("glu", true));
+  MOESCOPE_RETURN_IF_ERROR(json.RequireBool("bias", true));
   MOESCOPE_ASSIGN_OR_RETURN(const std::int64_t kv_heads,
                             json.Integer("num_key_value_heads", kHeadRange));
   DecoderDefaults defaults;
@@ -139,49 +131,7 @@ absl::Status BindJetmoeBlocks(const TensorBinder& binder,
   return absl::OkStatus();
 }
 
-// The maps of all experts of the attention into, or out of, their heads.
-absl::StatusOr<std::vector<LinearTensors>> BindMaps(const TensorBinder& binder,
-                                                    const std::string& name,
-                                                    std::int64_t rows,
-                                                    std::int64_t cols) {
-  const std::int64_t experts = binder.config().num_experts;
-  MOESCOPE_ASSIGN_OR_RETURN(
-      const std::vector<numerics::MatrixView> views,
-      BindStack(binder, {name, {experts, rows, cols}, 0, rows * cols, cols},
-                rows, cols));
-  std::vector<LinearTensors> maps(views.size());
-  for (std::size_t e = 0; e < views.size(); ++e) maps[e].weight = views[e];
-  return maps;
-}
-
 }  // namespace
-
-absl::Status BindMixtureAttention(const TensorBinder& binder,
-                                  const std::string& prefix,
-                                  AttentionTensors& attention) {
-  const ModelConfig& config = binder.config();
-  const std::int64_t keys = config.num_kv_heads * config.head_dim;
-  const std::string experts = prefix + "experts.";
-  MOESCOPE_ASSIGN_OR_RETURN(
-      const TensorEntry* fused,
-      binder.Require(prefix + "kv_proj.weight", {2 * keys, config.width}));
-  attention.k.weight = ViewRows(*fused, 0, keys, config.width);
-  attention.v.weight =
-      ViewRows(*fused, keys * config.width, keys, config.width);
-  MOESCOPE_ASSIGN_OR_RETURN(
-      attention.router,
-      binder.RequireLinear(experts + "router.layer", config.num_experts,
-                           config.width, /*has_bias=*/false));
-  MOESCOPE_ASSIGN_OR_RETURN(
-      attention.inputs, BindMaps(binder, experts + "input_linear.weight", keys,
-                                 config.width));
-  MOESCOPE_ASSIGN_OR_RETURN(
-      attention.outputs, BindMaps(binder, experts + "output_linear.weight",
-                                  config.width, keys));
-  MOESCOPE_ASSIGN_OR_RETURN(attention.mixture_bias,
-                            binder.Require(experts + "bias", {config.width}));
-  return absl::OkStatus();
-}
 
 Family JetmoeFamily() {
   return {"jetmoe", {"jetmoe"}, &ParseJetmoe, &BindJetmoeBlocks,

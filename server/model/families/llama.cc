@@ -19,12 +19,7 @@ absl::Status ParseLlama(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(config.qkv_bias,
                             json.BoolOr("attention_bias", false));
   config.output_bias = config.qkv_bias;
-  MOESCOPE_ASSIGN_OR_RETURN(const bool mlp_bias,
-                            json.BoolOr("mlp_bias", false));
-  if (mlp_bias) {
-    return absl::UnimplementedError(
-        "mlp_bias: true is not supported (false is)");
-  }
+  MOESCOPE_RETURN_IF_ERROR(json.RequireBool("mlp_bias", false));
   MOESCOPE_ASSIGN_OR_RETURN(config.dense_width,
                             json.Integer("intermediate_size",
                                          kFeedForwardRange));

@@ -62,9 +62,9 @@ absl::Status ParseChunks(const ConfigReader& json, ModelConfig& config) {
     const bool chunked =
         types.empty() ? layer.rotates : types[i] == "chunked_attention";
     if (!types.empty() && !chunked && types[i] != "full_attention") {
-      return absl::UnimplementedError(absl::StrCat(
-          "layer_types[", i, "]: ", QuoteName(types[i]),
-          " is not supported (chunked_attention, full_attention are)"));
+      return json.NotSupported(absl::StrCat("layer_types[", i, "]"),
+                               QuoteName(types[i]),
+                               "chunked_attention, full_attention are");
     }
     if (chunked) layer.attention_chunk = chunk;
   }

@@ -32,31 +32,14 @@ const char* MethodName(Quantisation quantisation) {
   return "";
 }
 
-absl::Status Unsupported(absl::string_view key, absl::string_view value,
-                         absl::string_view allowed) {
-  return absl::UnimplementedError(absl::StrCat(kKey, ".", key, ": ", value,
-                                               " is not supported (", allowed,
-                                               ")"));
-}
-
-absl::Status RequireText(const ConfigReader& json, const char* key,
-                         const char* only, const char* synonym) {
-  MOESCOPE_ASSIGN_OR_RETURN(const std::string value, json.StringOr(key, only));
-  return value == only || value == synonym
-                       ? absl::OkStatus()
-                       : Unsupported(key, QuoteName(value),
-                                     absl::StrCat(only, " is"));
-}
-
 absl::Status ParseFloat8(const ConfigReader& json, ModelConfig& config) {
   constexpr const char* kBlockKey = "weight_block_size";
   MOESCOPE_RETURN_IF_ERROR(
-      RequireText(json, "fmt", "e4m3", "float8_e4m3fn"));
-  MOESCOPE_RETURN_IF_ERROR(
-      RequireText(json, "activation_scheme", "dynamic", "dynamic"));
+      json.RequireString("fmt", {"e4m3", "float8_e4m3fn"}));
+  MOESCOPE_RETURN_IF_ERROR(json.RequireString("activation_scheme", {"dynamic"}));
   if (json.Mentions(kBlockKey) && !json.Has(kBlockKey)) {
-    return Unsupported(kBlockKey, "null, one scale for a whole matrix,",
-                       "[rows, columns] of a block is");
+    return json.NotSupported(kBlockKey, "null, one scale for a whole matrix,",
+                             "[rows, columns] of a block is");
   }
   using Pair = std::array<std::int64_t, 2>;
   MOESCOPE_ASSIGN_OR_RETURN(const std::optional<Pair> block,
@@ -74,8 +57,8 @@ absl::Status ParseQuantisation(const ConfigReader& json,
                                absl::Span<const Quantisation> supported,
                                ModelConfig& config) {
   if (json.Has(kFirstKey)) {
-    return absl::UnimplementedError(absl::StrCat(
-        kFirstKey, ": compressed tensors are not supported"));
+    return absl::UnimplementedError(
+        absl::StrCat(kFirstKey, ": compressed tensors are not supported"));
   }
   MOESCOPE_ASSIGN_OR_RETURN(const std::optional<ConfigReader> quantised,
                             json.Object(kKey));
@@ -90,10 +73,10 @@ absl::Status ParseQuantisation(const ConfigReader& json,
     for (const Quantisation known : supported) {
       names.emplace_back(MethodName(known));
     }
-    return Unsupported("quant_method", QuoteName(method),
-                       names.empty()
-                           ? "weights of this family must be plain numbers"
-                           : absl::StrCat(absl::StrJoin(names, ", "), " is"));
+    return quantised->NotSupported(
+        "quant_method", QuoteName(method),
+        names.empty() ? "weights of this family must be plain numbers"
+                      : absl::StrCat(absl::StrJoin(names, ", "), " is"));
   }
   config.quantisation = *found;
   return *found == Quantisation::kFloat8Blocks ? ParseFloat8(*quantised, config)

@@ -130,11 +130,9 @@ absl::Status ParseScaling(const ConfigReader& json, const ConfigReader& object,
   if (rope.kind == "yarn") return ParseYarn(object, base, rope);
   if (rope.kind == "longrope") return ParseLongrope(json, object, base, rope);
   if (rope.kind == "llama3") return ParseLlama3(object, rope);
-  return absl::UnimplementedError(absl::StrCat(
-      json.Has("rope_parameters") ? "rope_parameters." : "rope_scaling.", key,
-      ": ", QuoteName(rope.kind),
-      " is not supported (default, linear, dynamic, yarn, longrope, llama3 "
-      "are)"));
+  return object.NotSupported(
+      key, QuoteName(rope.kind),
+      "default, linear, dynamic, yarn, longrope, llama3 are");
 }
 
 // From the one place or the other; both must agree.
