@@ -10,6 +10,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace moescope::numerics::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+using internal::MatchedProducts;
+using internal::MatchedSums;
 
 // Rows whose products with one row are summed together.
 constexpr std::int64_t kTile = 4;
@@ -87,21 +89,78 @@ double DotFloats(const float* x, const float* y, std::int64_t count) {
   return sum;
 }
 
-void AddColumnProducts(const float* x, const float* y, std::int64_t rows,
-                       std::int64_t stride, std::int64_t count, double* sums) {
+MatchedProducts DotMatched(const float* x, const float* y, const float* match,
+                           std::int64_t count) {
+  const Doubles d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  // Several sums of each, so that additions need not wait for each other.
+  constexpr std::int64_t kSums = 2;
+  hn::Vec<Doubles> left[kSums];
+  hn::Vec<Doubles> right[kSums];
+  hn::Vec<Doubles> unmatched[kSums];
+  hn::Vec<Doubles> matched[kSums];
+  for (std::int64_t q = 0; q < kSums; ++q) {
+    left[q] = right[q] = unmatched[q] = matched[q] = hn::Zero(d);
+  }
+  std::int64_t i = 0;
+  for (; i + kSums * lanes <= count; i += kSums * lanes) {
+    for (std::int64_t q = 0; q < kSums; ++q) {
+      const auto a = LoadWide(x + i + q * lanes);
+      const auto b = LoadWide(y + i + q * lanes);
+      left[q] = hn::MulAdd(a, a, left[q]);
+      right[q] = hn::MulAdd(b, b, right[q]);
+      unmatched[q] = hn::MulAdd(a, b, unmatched[q]);
+      matched[q] = hn::MulAdd(a, LoadWide(match + i + q * lanes), matched[q]);
+    }
+  }
+  const auto total = [d](const hn::Vec<Doubles>* sums) {
+    return hn::GetLane(hn::SumOfLanes(d, hn::Add(sums[0], sums[1])));
+  };
+  MatchedProducts products = {total(left), total(right), total(unmatched),
+                              total(matched)};
+  for (; i < count; ++i) {
+    const double a = x[i];
+    const double b = y[i];
+    products.left += a * a;
+    products.right += b * b;
+    products.unmatched += a * b;
+    products.matched += a * static_cast<double>(match[i]);
+  }
+  return products;
+}
+
+void AddMatchedColumns(const float* x, const float* y, const float* match,
+                       std::int64_t rows, std::int64_t stride,
+                       std::int64_t count, const MatchedSums& sums) {
   const Doubles d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   std::int64_t j = 0;
   for (; j + lanes <= count; j += lanes) {
-    auto sum = hn::LoadU(d, sums + j);
+    auto left = hn::LoadU(d, sums.left + j);
+    auto right = hn::LoadU(d, sums.right + j);
+    auto unmatched = hn::LoadU(d, sums.unmatched + j);
+    auto matched = hn::LoadU(d, sums.matched + j);
     for (std::int64_t at = j; at < rows * stride; at += stride) {
-      sum = hn::MulAdd(LoadWide(x + at), LoadWide(y + at), sum);
+      const auto a = LoadWide(x + at);
+      const auto b = LoadWide(y + at);
+      left = hn::MulAdd(a, a, left);
+      right = hn::MulAdd(b, b, right);
+      unmatched = hn::MulAdd(a, b, unmatched);
+      matched = hn::MulAdd(a, LoadWide(match + at), matched);
     }
-    hn::StoreU(sum, d, sums + j);
+    hn::StoreU(left, d, sums.left + j);
+    hn::StoreU(right, d, sums.right + j);
+    hn::StoreU(unmatched, d, sums.unmatched + j);
+    hn::StoreU(matched, d, sums.matched + j);
   }
   for (; j < count; ++j) {
     for (std::int64_t at = j; at < rows * stride; at += stride) {
-      sums[j] += static_cast<double>(x[at]) * static_cast<double>(y[at]);
+      const double a = x[at];
+      const double b = y[at];
+      sums.left[j] += a * a;
+      sums.right[j] += b * b;
+      sums.unmatched[j] += a * b;
+      sums.matched[j] += a * static_cast<double>(match[at]);
     }
   }
 }
@@ -114,7 +173,8 @@ namespace moescope::numerics {
 namespace {
 HWY_EXPORT(DotRows);
 HWY_EXPORT(DotFloats);
-HWY_EXPORT(AddColumnProducts);
+HWY_EXPORT(DotMatched);
+HWY_EXPORT(AddMatchedColumns);
 }  // namespace
 
 namespace internal {
@@ -128,9 +188,16 @@ double DotFloats(const float* x, const float* y, std::int64_t count) {
   return HWY_DYNAMIC_DISPATCH(DotFloats)(x, y, count);
 }
 
-void AddColumnProducts(const float* x, const float* y, std::int64_t rows,
-                       std::int64_t stride, std::int64_t count, double* sums) {
-  HWY_DYNAMIC_DISPATCH(AddColumnProducts)(x, y, rows, stride, count, sums);
+MatchedProducts DotMatched(const float* x, const float* y, const float* match,
+                           std::int64_t count) {
+  return HWY_DYNAMIC_DISPATCH(DotMatched)(x, y, match, count);
+}
+
+void AddMatchedColumns(const float* x, const float* y, const float* match,
+                       std::int64_t rows, std::int64_t stride,
+                       std::int64_t count, const MatchedSums& sums) {
+  HWY_DYNAMIC_DISPATCH(AddMatchedColumns)
+  (x, y, match, rows, stride, count, sums);
 }
 
 }  // namespace internal

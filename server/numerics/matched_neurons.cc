@@ -79,10 +79,12 @@ absl::Status MultiplyRows(const NeuronPair& pair,
       const float* const x = left.data() + i * depth;
       const float* const y = right.data() + i * depth;
       WidenRows(pair.right, permutation[at], 1, match.data());
-      products.left[at] = internal::DotFloats(x, x, depth);
-      products.right[at] = internal::DotFloats(y, y, depth);
-      products.unmatched[at] = internal::DotFloats(x, y, depth);
-      products.matched[at] = internal::DotFloats(x, match.data(), depth);
+      const internal::MatchedProducts found =
+          internal::DotMatched(x, y, match.data(), depth);
+      products.left[at] = found.left;
+      products.right[at] = found.right;
+      products.unmatched[at] = found.unmatched;
+      products.matched[at] = found.matched;
     }
     return absl::OkStatus();
   };
@@ -114,16 +116,10 @@ absl::Status AddCoordinates(const NeuronPair& pair,
         to[i] = from[permutation[static_cast<std::size_t>(i)]];
       }
     }
-    const auto add = [&](const std::vector<float>& x,
-                         const std::vector<float>& y,
-                         std::vector<double>& sums) {
-      internal::AddColumnProducts(x.data(), y.data(), rows, size, size,
-                                  sums.data());
-    };
-    add(left, left, products.left);
-    add(right, right, products.right);
-    add(left, right, products.unmatched);
-    add(left, match, products.matched);
+    internal::AddMatchedColumns(
+        left.data(), right.data(), match.data(), rows, size, size,
+        {products.left.data(), products.right.data(), products.unmatched.data(),
+         products.matched.data()});
   }
   return absl::OkStatus();
 }
