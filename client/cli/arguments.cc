@@ -413,7 +413,7 @@ class CommandLine {
 
   // That no parameter is given twice.
   void CheckSettings() const {
-    std::set<absl::string_view> seen;
+    std::set<std::string> seen;
     for (const auto& [name, value] : a_.settings) {
       if (name == "model") {
         throw CLI::ValidationError("--set", "model is the argument MODEL");

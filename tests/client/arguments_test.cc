@@ -197,6 +197,16 @@ TEST(ArgumentsTest, WhatWouldChangeNothingIsRefused) {
       HasSubstr("--sequence-tokens: "));
 }
 
+TEST(ArgumentsTest, ParametersWithNamesOfOneLengthAreDifferent) {
+  const ParseOutcome outcome =
+      Parse({"analyze", "m", "n", "--set", "thresholds=[1]", "--set",
+             "top_tokens=2"});
+
+  ASSERT_TRUE(outcome.arguments.has_value()) << outcome.err;
+  EXPECT_THAT(outcome.arguments->settings,
+              ElementsAre(Pair("thresholds", "[1]"), Pair("top_tokens", "2")));
+}
+
 TEST(ArgumentsTest, AParameterIsGivenOnce) {
   EXPECT_THAT(Parse({"analyze", "m", "n", "--set", "model=\"x\""}).err,
               HasSubstr("--set: model is the argument MODEL"));

@@ -67,6 +67,36 @@ INSTANTIATE_TEST_SUITE_P(
       return std::string(row.param.fixture);
     });
 
+// modeling_deepseek_v2.py of transformers 5.23 multiplies by the factor alone.
+TEST(FamilyConfigTest, DeepseekV2DoesNotLookAtNormTopkProb) {
+  const auto config = ParsePatched(
+      "deepseek_v2", R"({"norm_topk_prob": true})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(config->forward_status.ok()) << config->forward_status;
+  EXPECT_FALSE(config->router.renormalise);
+  EXPECT_EQ(config->router.scaling, 4.0);
+}
+
+// configuration_moe_mistral.py of the port: a class without a window, where
+// dense Mistral's has one of 4096.
+TEST(FamilyConfigTest, MixtralsFirstPortHasNoWindowUnlessItNamesOne) {
+  const auto plain = ParsePatched(
+      "mistral", R"({"num_experts": 8, "num_experts_per_token": 2,
+                     "sliding_window": null})");
+  const auto windowed = ParsePatched(
+      "mistral", R"({"num_experts": 8, "num_experts_per_token": 2,
+                     "sliding_window": 9})");
+  const auto dense = ParsePatched("mistral", R"({"sliding_window": null})");
+
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  ASSERT_TRUE(windowed.ok()) << windowed.status();
+  ASSERT_TRUE(dense.ok()) << dense.status();
+  EXPECT_EQ(plain->layers[0].sliding_window, std::nullopt);
+  EXPECT_EQ(windowed->layers[0].sliding_window, 9);
+  EXPECT_EQ(dense->layers[0].sliding_window, 4096);
+}
+
 // The list that Qwen2MoeConfig of transformers 5 makes.
 TEST(FamilyConfigTest, Qwen2MoeHasItsWindowInEverySecondOfTheFirstLayers) {
   const auto config = ParsePatched("qwen2_moe", R"({"use_sliding_window": true,

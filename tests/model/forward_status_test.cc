@@ -122,26 +122,10 @@ INSTANTIATE_TEST_SUITE_P(
         Forbidden{"HeadsOfJetmoe", "jetmoe", R"({"num_attention_heads": 8})",
                   kDataLoss,
                   "num_attention_heads: is 8, must be num_key_value_heads 2 "
-                  "times the 2 experts per token"},
-        // What the publisher's code and transformers do differs.
-        Forbidden{"NormalisedGroups", "deepseek_v2",
-                  R"({"norm_topk_prob": true})", kUnimplemented,
-                  "norm_topk_prob: true is not supported (false is)"},
-        Forbidden{"NormalisedGreedy", "deepseek_v2",
-                  R"({"norm_topk_prob": true, "topk_method": "greedy"})",
-                  kUnimplemented, "norm_topk_prob: true is not supported"}),
+                  "times the 2 experts per token"}),
     [](const ::testing::TestParamInfo<Forbidden>& row) {
       return std::string(row.param.name);
     });
-
-TEST(RouterWeightTest, NothingDividesASingleWeightOfDeepseekV2) {
-  const auto config = ParsePatched(
-      "deepseek_v2", R"({"num_experts_per_tok": 1, "norm_topk_prob": true})");
-
-  ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_TRUE(config->forward_status.ok()) << config->forward_status;
-  EXPECT_FALSE(config->router.renormalise);
-}
 
 }  // namespace
 }  // namespace moescope::model

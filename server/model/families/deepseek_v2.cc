@@ -6,9 +6,8 @@
 
 // DeepSeek-V2 (transformers 5.23, modeling_deepseek_v2.py): latent attention;
 // softmax, top K among all experts or among those of the groups whose best
-// expert scores highest; weights times a factor. norm_topk_prob true runs no
-// forward pass: the publisher's code then divides by the sum instead of
-// scaling, DeepSeek-VL2's does both, transformers neither looks at it.
+// expert scores highest; weights times a factor and never divided by their sum:
+// norm_topk_prob, false in all releases, means nothing, as in transformers.
 
 namespace moescope::model::internal {
 namespace {
@@ -26,13 +25,6 @@ absl::Status ParseDeepseekV2(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(
       config.router.scaling,
       json.PositiveRealOr("routed_scaling_factor", 1.0));
-  MOESCOPE_ASSIGN_OR_RETURN(const bool renormalise,
-                            json.BoolOr("norm_topk_prob", false));
-  // A single weight is never divided by itself in this family.
-  if (renormalise && config.router.experts_per_token > 1) {
-    ForForwardAlone(json.NotSupported("norm_topk_prob", "true", "false is"),
-                    config);
-  }
   MOESCOPE_ASSIGN_OR_RETURN(const std::string method,
                             json.StringOr("topk_method", "greedy"));
   if (method == "greedy") {

@@ -1,5 +1,7 @@
 #include "server/model/families/mixtral_port_internal.h"
 
+#include <optional>
+
 #include "moescope/base/status_macros.h"
 
 namespace moescope::model::internal {
@@ -17,6 +19,12 @@ bool IsMixtralPort(const ConfigReader& json) {
 
 absl::Status ParseMixtralPort(const ConfigReader& json, ModelConfig& config) {
   config.family = "mixtral";
+  // Its class knows of no window, and the released config.json names none.
+  if (!json.Mentions("sliding_window")) {
+    for (LayerConfig& layer : config.layers) {
+      layer.sliding_window = std::nullopt;
+    }
+  }
   MOESCOPE_ASSIGN_OR_RETURN(config.num_experts,
                             json.Integer(CountKey(json), kExpertRange));
   config.router.rule = "topk_softmax";
