@@ -259,6 +259,11 @@ class CommandLine {
                      "it each of the first six for jetmoe's attention; default "
                      "ids,weights,logits")
         ->delimiter(',');
+    trace
+        ->add_option("--masked-groups", masked_groups_,
+                     "What experts of groups that the router does not keep "
+                     "compare as; default: as the model has it")
+        ->check(CLI::IsMember({"model", "zero", "negative_infinity"}));
     AddCachePolicy(trace);
     AddOutput(trace);
   }
@@ -373,6 +378,12 @@ class CommandLine {
       a_.priority = priority_ == "batch" ? v1::PRIORITY_BATCH
                                          : v1::PRIORITY_INTERACTIVE;
     }
+    if (!masked_groups_.empty()) {
+      v1::MaskedGroups_Parse(
+          absl::StrCat("MASKED_GROUPS_",
+                       absl::AsciiStrToUpper(masked_groups_)),
+          &a_.masked_groups);
+    }
     for (const std::string& state : states_) {
       v1::JobState value = v1::JOB_STATE_UNSPECIFIED;
       v1::JobState_Parse(
@@ -482,6 +493,7 @@ class CommandLine {
   std::string output_ = "table";
   std::string layers_;
   std::string priority_;
+  std::string masked_groups_;
   bool refresh_ = false;
   bool no_cache_ = false;
   std::vector<std::string> states_;

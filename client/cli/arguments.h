@@ -11,6 +11,7 @@
 #include "absl/strings/string_view.h"
 
 #include "moescope/v1/analysis.pb.h"
+#include "moescope/v1/analysis_spec.pb.h"
 #include "moescope/v1/input.pb.h"
 #include "moescope/v1/job.pb.h"
 
@@ -67,6 +68,7 @@ struct Arguments {
   InputArguments input;
   std::vector<std::int64_t> layers;
   std::vector<std::string> fields;
+  v1::MaskedGroups masked_groups = v1::MASKED_GROUPS_UNSPECIFIED;
   std::vector<std::string> levels;
   std::vector<std::string> projections;
   bool shared = false;

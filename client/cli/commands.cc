@@ -256,6 +256,7 @@ absl::Status Runner::Trace() {
   spec.set_model(a_.subject);
   spec.mutable_layers()->Add(a_.layers.begin(), a_.layers.end());
   spec.mutable_fields()->Add(a_.fields.begin(), a_.fields.end());
+  spec.set_masked_groups(a_.masked_groups);
   request.set_cache_policy(a_.cache_policy);
   MOESCOPE_ASSIGN_OR_RETURN(*request.mutable_input(), GivenInput(a_.input));
   std::vector<spec::Chunk> chunks;

@@ -110,6 +110,7 @@ spec::ModelFacts FactsOf(const model::Checkpoint& checkpoint,
   facts.has_shared_experts = config.num_shared_experts > 0;
   facts.has_router_correction = config.router.corrected;
   facts.has_router_groups = config.router.num_groups > 1;
+  facts.masked_groups_are_zero = config.router.masked_groups_are_zero;
   facts.has_attention_router =
       config.attention.kind == model::AttentionKind::kMixture;
   facts.is_dense = facts.moe_layers.empty();

@@ -302,8 +302,8 @@ std::vector<spec::ArrayDeclaration> Declarations() {
        "1 for the groups of experts that stay eligible, 0 for the others."},
       {"layer.{layer}.tokens_by_mask", count, {"*"}, "tokens",
        "Models with groups; one number per block: how many of its tokens would "
-       "go to other experts if those of masked groups compared as 0 instead of "
-       "-infinity, or the other way round."},
+       "go to other experts in this layer if those of masked groups compared as "
+       "0 instead of -infinity, or the other way round."},
       {"layer.{layer}.shared_share",
        real,
        {"T"},
@@ -327,7 +327,8 @@ spec::AnalysisInfo RoutingTraceInfo() {
   info.version = Spec::kVersion;
   info.summary = "Which experts every token is routed to, layer by layer.";
   info.definition =
-      "The model's own routing of every token: chosen experts and weights; on "
+      "The model's own routing of every token (or, with masked_groups, that of "
+      "the other convention for groups of experts): chosen experts and weights; on "
       "request the logits and scores of all experts, the margin to the first "
       "expert not chosen, the entropy of the scores, and the shared experts' "
       "share of the block's output.";
@@ -344,7 +345,11 @@ spec::AnalysisInfo RoutingTraceInfo() {
         "have groups), shared_share (where there are shared experts), and where "
         "the attention has a router of its own each of the first six with "
         "attention_ before it; empty: ids, weights, logits."},
-       {"block_tokens", internal::kBlockTokensMeaning}});
+       {"block_tokens", internal::kBlockTokensMeaning},
+       {"masked_groups",
+        "What the experts of groups that the router does not keep compare as, "
+        "in all layers: model (as its publisher has it), zero, "
+        "negative_infinity; the latter two for models with groups alone."}});
   info.schema.arrays = Declarations();
   return info;
 }
@@ -360,6 +365,7 @@ absl::Status RunRoutingTrace(const spec::RoutingTraceSpec& spec,
   model::ForwardRequest request;
   request.layers = spec.layers;
   request.layer_outputs = fields.shared_share;
+  request.masked_groups_are_zero = spec.MaskedGroupsAreZero();
   internal::ChunkEmitter emitter(resume, sink);
   TraceObserver observer(fields, emitter, context);
   const auto chunks_per_block =

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -65,6 +67,9 @@ class CanonicalWriter {
     Text(spec::TokensDigest(input));
   }
 
+  void Append(absl::string_view bytes) {
+    bytes_.append(bytes.data(), bytes.size());
+  }
   std::string Take() { return std::move(bytes_); }
 
  private:
@@ -94,13 +99,51 @@ class CanonicalWriter {
   std::string bytes_;
 };
 
-struct FieldCounter {
-  std::uint64_t count = 0;
+// The bytes of every field on its own.
+struct FieldBytes {
+  std::vector<std::pair<absl::string_view, std::string>> fields;
   template <class T>
-  void operator()(absl::string_view, const T&) {
-    ++count;
+  void operator()(absl::string_view name, const T& value) {
+    CanonicalWriter writer;
+    writer(name, value);
+    fields.emplace_back(name, writer.Take());
   }
 };
+
+template <class Spec>
+FieldBytes BytesOf(const Spec& spec) {
+  FieldBytes bytes;
+  Spec::VisitFields(spec, bytes);
+  return bytes;
+}
+
+template <class Spec, class = void>
+struct LaterFields {
+  static bool Has(absl::string_view /*name*/) { return false; }
+};
+template <class Spec>
+struct LaterFields<Spec, std::void_t<decltype(Spec::kLaterFields)>> {
+  static bool Has(absl::string_view name) {
+    return std::find(Spec::kLaterFields.begin(), Spec::kLaterFields.end(),
+                     name) != Spec::kLaterFields.end();
+  }
+};
+
+// The fields that count: not the later ones with their defaults.
+template <class Spec>
+std::vector<std::string> CountedFields(const Spec& spec) {
+  const FieldBytes defaults = BytesOf(Spec{});
+  FieldBytes all = BytesOf(spec);
+  std::vector<std::string> counted;
+  for (std::size_t i = 0; i < all.fields.size(); ++i) {
+    auto& [name, bytes] = all.fields[i];
+    if (LaterFields<Spec>::Has(name) && bytes == defaults.fields[i].second) {
+      continue;
+    }
+    counted.push_back(std::move(bytes));
+  }
+  return counted;
+}
 
 }  // namespace
 
@@ -110,11 +153,9 @@ std::string CanonicalBytes(const spec::AnalysisSpec& spec) {
   writer.U64(static_cast<std::uint64_t>(spec::AnalysisVersion(spec)));
   std::visit(
       [&writer](const auto& alternative) {
-        using Spec = std::decay_t<decltype(alternative)>;
-        FieldCounter counter;
-        Spec::VisitFields(alternative, counter);
-        writer.U64(counter.count);
-        Spec::VisitFields(alternative, writer);
+        const std::vector<std::string> fields = CountedFields(alternative);
+        writer.U64(fields.size());
+        for (const std::string& field : fields) writer.Append(field);
       },
       spec);
   return writer.Take();

@@ -1,5 +1,6 @@
 #include "moescope/codec/parameters.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -13,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "moescope/base/error.h"
+#include "moescope/base/quote_name.h"
 #include "moescope/base/sha256.h"
 #include "moescope/spec/parameters.h"
 
@@ -234,12 +236,31 @@ struct FieldSetter {
         return;
       }
     }
+    if constexpr (std::is_same_v<T, std::string>) {
+      if (field == "masked_groups") {
+        status = SetWord(field, spec::MaskedGroupsWords(), value);
+        return;
+      }
+    }
     if (!Parse(text, value)) {
       status = InvalidField(
           absl::StrCat("spec.", field),
           absl::StrCat("\"", text.substr(0, 80), "\" is no ",
                        spec::ParameterTypeName<T>()));
     }
+  }
+
+  // A word that is an enum in the message, which could not say a wrong one.
+  absl::Status SetWord(absl::string_view field,
+                       const std::vector<std::string>& allowed,
+                       std::string& value) const {
+    Parse(text, value);
+    if (std::count(allowed.begin(), allowed.end(), value) > 0) {
+      return absl::OkStatus();
+    }
+    return InvalidField(absl::StrCat("spec.", field),
+                        absl::StrCat(QuoteName(value), " is none of ",
+                                     absl::StrJoin(allowed, ", ")));
   }
 };
 

@@ -9,6 +9,7 @@
 
 #include "absl/base/macros.h"
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
@@ -22,6 +23,8 @@ namespace moescope::codec {
 namespace {
 
 using google::protobuf::Descriptor;
+using google::protobuf::EnumDescriptor;
+using google::protobuf::EnumValueDescriptor;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
@@ -32,6 +35,30 @@ const FieldDescriptor& FieldOf(const Message& message, absl::string_view name) {
       message.GetDescriptor()->FindFieldByName(std::string(name));
   ABSL_HARDENING_ASSERT(field != nullptr);
   return *field;
+}
+
+// A word of a Spec that is an enum in its message: "zero" is MASKED_GROUPS_ZERO
+// of MaskedGroups. Every enum's number 0 is unspecified and has no word.
+constexpr absl::string_view kUnspecified = "UNSPECIFIED";
+
+std::string PrefixOf(const EnumDescriptor& type) {
+  const std::string& zero = type.FindValueByNumber(0)->name();
+  return zero.substr(0, zero.size() - kUnspecified.size());
+}
+
+// The word for `number`; the number itself where the enum has none such.
+std::string WordOf(const EnumDescriptor& type, int number) {
+  const EnumValueDescriptor* value = type.FindValueByNumber(number);
+  if (value == nullptr) return absl::StrCat(number);
+  return absl::AsciiStrToLower(value->name().substr(PrefixOf(type).size()));
+}
+
+// The number for `word`; where the enum has none such one that Normalise refuses
+// on the other side, not one that means a default.
+int NumberOf(const EnumDescriptor& type, absl::string_view word) {
+  const EnumValueDescriptor* value = type.FindValueByName(
+      absl::StrCat(PrefixOf(type), absl::AsciiStrToUpper(word)));
+  return value == nullptr ? -1 : value->number();
 }
 
 v1::TokenInput TokensToMessage(const spec::TokenInput& input) {
@@ -58,7 +85,13 @@ class FieldWriter {
     reflection_.SetDouble(&message_, &FieldOf(message_, name), value);
   }
   void operator()(absl::string_view name, const std::string& value) {
-    reflection_.SetString(&message_, &FieldOf(message_, name), value);
+    const FieldDescriptor& field = FieldOf(message_, name);
+    if (field.cpp_type() == FieldDescriptor::CPPTYPE_ENUM) {
+      reflection_.SetEnumValue(&message_, &field,
+                               NumberOf(*field.enum_type(), value));
+      return;
+    }
+    reflection_.SetString(&message_, &field, value);
   }
   template <class T>
   void operator()(absl::string_view name, const std::vector<T>& values) {
@@ -100,8 +133,13 @@ class FieldReader {
     }
   }
   void operator()(absl::string_view name, std::string& value) {
-    if (const FieldDescriptor* field = Given(name)) {
+    const FieldDescriptor* field = Given(name);
+    if (field == nullptr) return;
+    if (field->cpp_type() == FieldDescriptor::CPPTYPE_STRING) {
       value = reflection_.GetString(message_, field);
+    } else if (const int number = reflection_.GetEnumValue(message_, field);
+               number != 0) {
+      value = WordOf(*field->enum_type(), number);
     }
   }
   template <class T>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <optional>
 
 #include <nlohmann/json.hpp>
 
@@ -41,8 +42,16 @@ std::vector<std::int64_t> ModelConfig::MoeLayers() const {
 
 namespace {
 
-std::string DescribeGroups(const RouterConfig& router,
-                           std::int64_t num_experts) {
+// What experts of masked groups count as.
+std::string DescribeMasked(bool own, std::optional<bool> asked) {
+  const auto word = [](bool zero) { return zero ? "0" : "-infinity"; };
+  if (asked.value_or(own) == own) return word(own);
+  return absl::StrCat(word(!own), " as asked for, not ", word(own),
+                      " as the model has it");
+}
+
+std::string DescribeGroups(const RouterConfig& router, std::int64_t num_experts,
+                           std::optional<bool> masked_groups_are_zero) {
   const bool sigmoid = router.rule == "noaux_tc";
   std::string text =
       absl::StrCat(sigmoid ? "sigmoid" : "softmax", " over ", num_experts);
@@ -52,7 +61,9 @@ std::string DescribeGroups(const RouterConfig& router,
                     " groups by ",
                     sigmoid ? "the sum of their two best" : "their best",
                     " (others count as ",
-                    router.masked_groups_are_zero ? "0" : "-infinity", ")");
+                    DescribeMasked(router.masked_groups_are_zero,
+                                   masked_groups_are_zero),
+                    ")");
   }
   absl::StrAppend(&text, ", top-", router.experts_per_token, ", ",
                   router.renormalise ? "renormalised" : "not renormalised");
@@ -60,7 +71,8 @@ std::string DescribeGroups(const RouterConfig& router,
 }
 
 // The rules of router_rules.cc in words.
-std::string DescribeRule(const RouterConfig& router, std::int64_t num_experts) {
+std::string DescribeRule(const RouterConfig& router, std::int64_t num_experts,
+                         std::optional<bool> masked_groups_are_zero) {
   const std::string top_of_logits = absl::StrCat(
       "top-", router.experts_per_token, " of ", num_experts, " logits, ");
   if (router.rule == "topk_softmax") {
@@ -76,7 +88,7 @@ std::string DescribeRule(const RouterConfig& router, std::int64_t num_experts) {
                         "% below it, not renormalised");
   }
   if (router.rule == "group_limited_greedy" || router.rule == "noaux_tc") {
-    return DescribeGroups(router, num_experts);
+    return DescribeGroups(router, num_experts, masked_groups_are_zero);
   }
   const std::string scores = router.rule == "softmax_topk"
                                  ? "softmax"
@@ -107,10 +119,12 @@ absl::StatusOr<ModelConfig> ParseConfig(absl::string_view json_text) {
   return config;
 }
 
-std::string DescribeRouter(const ModelConfig& config) {
+std::string DescribeRouter(const ModelConfig& config,
+                           std::optional<bool> masked_groups_are_zero) {
   if (config.num_experts == 0) return "no router: all layers are dense";
   const RouterConfig& router = config.router;
-  std::string text = DescribeRule(router, config.num_experts);
+  std::string text = DescribeRule(router, config.num_experts,
+                                  masked_groups_are_zero);
   if (router.scaling != 1.0) {
     absl::StrAppend(&text, ", times ", router.scaling);
   }

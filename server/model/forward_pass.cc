@@ -16,6 +16,15 @@
 namespace moescope::model::internal {
 namespace {
 
+// The model's own, but for what is asked for in its place.
+RouterConfig AskedRouter(const RouterConfig& own,
+                         const ForwardRequest& request) {
+  RouterConfig router = own;
+  router.masked_groups_are_zero =
+      request.masked_groups_are_zero.value_or(own.masked_groups_are_zero);
+  return router;
+}
+
 // One pass over a batch. Every [R, …] buffer has the T tokens in whole tiles;
 // rows of padding start as 0, are computed like all others and stay finite.
 class Pass {
@@ -25,6 +34,7 @@ class Pass {
        const PassResources& pass)
       : model_(model),
         config_(model.config),
+        router_(AskedRouter(model.config.router, request)),
         batch_(batch),
         request_(request),
         observer_(observer),
@@ -169,7 +179,7 @@ class Pass {
     MOESCOPE_ASSIGN_OR_RETURN(
         const RoutedRows routing,
         RouteRows(pass_,
-                  {config_, *model_.rule, weights.router,
+                  {config_, router_, *model_.rule, weights.router,
                    weights.router_correction},
                   input));
     if (wanted) {
@@ -282,6 +292,7 @@ class Pass {
 
   const PassModel& model_;
   const ModelConfig& config_;
+  const RouterConfig router_;
   const TokenBatch& batch_;
   const ForwardRequest& request_;
   ForwardObserver& observer_;

@@ -25,7 +25,8 @@ absl::StatusOr<Mixture> RouteHeads(const PassResources& pass,
   MOESCOPE_ASSIGN_OR_RETURN(
       const RoutedRows routed,
       RouteRows(pass,
-                {layer.config, *FindRouterRule(layer.config.router.rule),
+                {layer.config, layer.config.router,
+                 *FindRouterRule(layer.config.router.rule),
                  layer.weights.router, at::Tensor()},
                 input));
   if (layer.on_routing) {

@@ -7,19 +7,20 @@
 namespace moescope::model::internal {
 namespace {
 
-RoutedRows MakeRows(const ModelConfig& config, const at::Tensor& input) {
-  const RouterConfig& router = config.router;
+RoutedRows MakeRows(const RouterTask& task, const at::Tensor& input) {
+  const RouterConfig& router = task.router;
+  const std::int64_t experts = task.config.num_experts;
   const std::int64_t rows = input.size(0);
   const at::TensorOptions reals = input.options();
   const at::TensorOptions integers = reals.dtype(at::kLong);
   RoutedRows routed;
-  routed.logits = at::empty({rows, config.num_experts}, reals);
-  routed.scores = at::empty({rows, config.num_experts}, reals);
+  routed.logits = at::empty({rows, experts}, reals);
+  routed.scores = at::empty({rows, experts}, reals);
   routed.ids = at::empty({rows, router.experts_per_token}, integers);
   routed.weights = at::empty({rows, router.experts_per_token}, reals);
   routed.margin = at::empty({rows}, reals);
   if (router.corrected) {
-    routed.choice = at::empty({rows, config.num_experts}, reals);
+    routed.choice = at::empty({rows, experts}, reals);
   }
   if (router.num_groups > 1) {
     routed.group_mask = at::empty({rows, router.num_groups}, integers);
@@ -34,7 +35,7 @@ absl::StatusOr<RoutedRows> RouteRows(const PassResources& pass,
                                      const RouterTask& task,
                                      const at::Tensor& input) {
   const std::int64_t size = pass.shape.tile_rows;
-  const RoutedRows rows = MakeRows(task.config, input);
+  const RoutedRows rows = MakeRows(task, input);
   MOESCOPE_RETURN_IF_ERROR(Linear(pass, input, task.weights, rows.logits));
   MOESCOPE_RETURN_IF_ERROR(
       pass.Parallel(input.size(0) / size, [&](std::int64_t t) {
@@ -42,7 +43,7 @@ absl::StatusOr<RoutedRows> RouteRows(const PassResources& pass,
           return x.narrow(0, t * size, size);
         };
         const Routing routing = task.rule.route(
-            tile(rows.logits), task.config.router, task.correction);
+            tile(rows.logits), task.router, task.correction);
         tile(rows.scores).copy_(routing.scores);
         tile(rows.ids).copy_(routing.topk_ids);
         tile(rows.weights).copy_(routing.topk_weights);

@@ -28,6 +28,7 @@ struct RoutedRows {
 /// A router at work: its rule and that rule's parameters.
 struct RouterTask {
   const ModelConfig& config;
+  const RouterConfig& router;
   const RouterRule& rule;
   const LinearWeights& weights;  // [E, D]
   at::Tensor correction;         // [E]; undefined where there is none

@@ -27,6 +27,15 @@
 namespace moescope {
 namespace {
 
+// How the routers chose whose choices the result is about.
+std::string DescribeRouting(const spec::AnalysisSpec& spec,
+                            const model::ModelConfig& config) {
+  const auto* const trace = std::get_if<spec::RoutingTraceSpec>(&spec);
+  return model::DescribeRouter(
+      config,
+      trace == nullptr ? std::nullopt : trace->MaskedGroupsAreZero());
+}
+
 // Files what an analysis emits in the execution's log.
 class LogSink final : public analysis::ChunkSink {
  public:
@@ -282,7 +291,7 @@ class AnalysisExecutor final : public Executor {
       provenance.tokens_digest = spec::TokensDigest(*input);
     }
     provenance.numerics_class = state_.numerics_class;
-    provenance.routing = model::DescribeRouter(checkpoints.front()->config());
+    provenance.routing = DescribeRouting(spec, checkpoints.front()->config());
     provenance.versions["moescope"] = state_.options.version;
     provenance.versions["torch"] = model::GetComputeInfo().torch_version;
     provenance.versions["blas"] = model::DescribeBlas().config;

@@ -65,6 +65,17 @@ const std::vector<std::string>& TraceFields() {
   return *fields;
 }
 
+const std::vector<std::string>& MaskedGroupsWords() {
+  static const auto* const words =
+      new std::vector<std::string>{"model", "zero", "negative_infinity"};
+  return *words;
+}
+
+std::optional<bool> RoutingTraceSpec::MaskedGroupsAreZero() const {
+  if (masked_groups == "model") return std::nullopt;
+  return masked_groups == "zero";
+}
+
 const std::vector<std::string>& SimilarityLevels() {
   static const auto* const levels =
       new std::vector<std::string>{"matrix", "neuron_average", "router"};

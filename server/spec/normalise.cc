@@ -286,6 +286,26 @@ absl::Status CheckTraceFields(const ModelFacts& model,
   return absl::OkStatus();
 }
 
+// The model's own convention gets one name, whichever it was given by.
+absl::Status NormaliseMaskedGroups(const ModelFacts& model, std::string& word) {
+  constexpr absl::string_view kField = "spec.masked_groups";
+  const std::vector<std::string>& allowed = MaskedGroupsWords();
+  if (std::find(allowed.begin(), allowed.end(), word) == allowed.end()) {
+    return InvalidField(kField, absl::StrCat(QuoteName(word), " is none of ",
+                                             absl::StrJoin(allowed, ", ")));
+  }
+  if (word == "model") return absl::OkStatus();
+  if (!model.has_router_groups) {
+    return InvalidField(
+        kField, absl::StrCat("\"", word, "\": model \"", model.name,
+                             "\" has no groups of experts; allowed: model"));
+  }
+  if (word == (model.masked_groups_are_zero ? "zero" : "negative_infinity")) {
+    word = "model";
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckRange(absl::string_view field, std::int64_t value,
                         std::int64_t low, std::int64_t high) {
   if (value < low || value > high) {
@@ -377,6 +397,7 @@ struct Normaliser {
                                             {"ids", "weights", "logits"},
                                             spec.fields));
     MOESCOPE_RETURN_IF_ERROR(CheckTraceFields(model, spec.fields));
+    MOESCOPE_RETURN_IF_ERROR(NormaliseMaskedGroups(model, spec.masked_groups));
     MOESCOPE_RETURN_IF_ERROR(CheckBlockTokens(spec.block_tokens));
     return CheckInput(model, limits, spec.input);
   }

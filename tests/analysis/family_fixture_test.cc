@@ -11,6 +11,7 @@
 #include <ostream>
 #include <set>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -205,6 +206,19 @@ TEST(LatentCostTest, CountsTheMatricesOfTheFiles) {
                 2 * 2 * 4 * (20 + 10));
 }
 
+// Of two arrays [T, K] of chosen experts.
+int TokensOfOtherExperts(const spec::Array& a, const spec::Array& b) {
+  const std::vector<double> left = spec::ToDoubles(a);
+  const std::vector<double> right = spec::ToDoubles(b);
+  const auto k = static_cast<std::ptrdiff_t>(a.shape.at(1));
+  int others = 0;
+  for (auto i = left.begin(), j = right.begin(); i != left.end();
+       i += k, j += k) {
+    others += std::is_permutation(i, i + k, j) ? 0 : 1;
+  }
+  return others;
+}
+
 // By hand from the reference's logits and the corrections: 6 of 24 tokens.
 TEST(GroupedRoutingTest, CountsTokensThatTheValueOfMaskedGroupsReroutes) {
   spec::RoutingTraceSpec asked;
@@ -225,6 +239,26 @@ TEST(GroupedRoutingTest, CountsTokensThatTheValueOfMaskedGroupsReroutes) {
               testing::ElementsAre(24, 4));
   EXPECT_LT(spec::ToDoubles(arrays.at("layer.1.choice"))[0],
             spec::ToDoubles(arrays.at("layer.1.router_scores"))[0]);
+}
+
+TEST(GroupedRoutingTest, TheOtherConventionReroutesAsManyTokensAsWereCounted) {
+  spec::RoutingTraceSpec asked;
+  asked.model = "deepseek_v3_negbias";
+  asked.input = ExpectedInput("deepseek_v3_negbias", "reference");
+  asked.masked_groups = "zero";
+  const spec::AnalysisSpec spec = Normalised(asked);
+  const auto zero = Join(RunSpec(spec));
+  asked.masked_groups = "negative_infinity";
+  const auto own = Join(RunSpec(Normalised(asked)));
+
+  EXPECT_EQ(std::get<spec::RoutingTraceSpec>(spec).masked_groups, "zero");
+  EXPECT_EQ(TokensOfOtherExperts(own.at("layer.1.topk_ids"),
+                                 zero.at("layer.1.topk_ids")),
+            6);
+  EXPECT_THAT(spec::ToDoubles(zero.at("layer.1.tokens_by_mask")),
+              testing::ElementsAre(6));
+  EXPECT_THAT(spec::ToDoubles(own.at("layer.1.tokens_by_mask")),
+              testing::ElementsAre(6));
 }
 
 TEST(GroupedRoutingTest, PositiveChoicesAreNotRerouted) {

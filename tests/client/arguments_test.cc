@@ -71,6 +71,22 @@ TEST(ArgumentsTest, EveryAnalysisMayPassTheCacheBy) {
   EXPECT_THAT(both.err, HasSubstr("--refresh"));
 }
 
+TEST(ArgumentsTest, MaskedGroupsOfATraceAreOneOfThree) {
+  EXPECT_EQ(Parse({"trace", "m", "--text", "a"}).arguments->masked_groups,
+            v1::MASKED_GROUPS_UNSPECIFIED);
+  EXPECT_EQ(Parse({"trace", "m", "--text", "a", "--masked-groups=zero"})
+                .arguments->masked_groups,
+            v1::MASKED_GROUPS_ZERO);
+  EXPECT_EQ(Parse({"trace", "m", "--text", "a", "--masked-groups",
+                   "negative_infinity"})
+                .arguments->masked_groups,
+            v1::MASKED_GROUPS_NEGATIVE_INFINITY);
+  const ParseOutcome unknown =
+      Parse({"trace", "m", "--text", "a", "--masked-groups=one"});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_THAT(unknown.err, HasSubstr("negative_infinity"));
+}
+
 TEST(ArgumentsTest, PriorityIsOneOfTwo) {
   EXPECT_EQ(Parse({"analyze", "m", "x", "--priority", "interactive"})
                 .arguments->priority,

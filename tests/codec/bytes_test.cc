@@ -10,6 +10,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
 
+#include "moescope/codec/messages.h"
+
 namespace moescope::codec {
 namespace {
 
@@ -47,6 +49,18 @@ TEST(CanonicalBytesTest, OfARoutingTraceAreGolden) {
             "000000000000000000020000000000000006000000000000006669656c647353"
             "010000000000000003000000000000006964730c00000000000000626c6f636b"
             "5f746f6b656e73690020000000000000");
+}
+
+// A field of a later release: the default leaves the golden bytes as they are.
+TEST(CanonicalBytesTest, HoldTheConventionForMaskedGroupsWhereItIsAskedFor) {
+  spec::RoutingTraceSpec zero = Trace();
+  zero.masked_groups = "zero";
+  spec::RoutingTraceSpec lowest = Trace();
+  lowest.masked_groups = "negative_infinity";
+  EXPECT_NE(CanonicalBytes(zero), CanonicalBytes(Trace()));
+  EXPECT_NE(CanonicalBytes(lowest), CanonicalBytes(Trace()));
+  EXPECT_NE(CanonicalBytes(lowest), CanonicalBytes(zero));
+  EXPECT_THAT(CanonicalBytes(zero), HasSubstr("masked_groups"));
 }
 
 TEST(CanonicalBytesTest, OfWeightStatisticsAreGolden) {
@@ -110,6 +124,16 @@ TEST(SpecBytesTest, ReadBackWithTokensAndModels) {
   EXPECT_EQ(trace.model, "tiny");
   EXPECT_THAT(trace.input.ids, ElementsAre(1, 2, 3));
   EXPECT_THAT(trace.input.lengths, ElementsAre(2, 1));
+  EXPECT_EQ(CanonicalBytes(*decoded), CanonicalBytes(Trace()));
+}
+
+// Jobs that an earlier release stored go on.
+TEST(SpecBytesTest, WithoutAFieldOfALaterReleaseHaveItsDefault) {
+  v1::AnalysisSpec stored = ToMessage(Trace());
+  stored.mutable_routing_trace()->clear_masked_groups();
+  const auto decoded = DecodeSpec(stored.SerializeAsString());
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(std::get<spec::RoutingTraceSpec>(*decoded).masked_groups, "model");
   EXPECT_EQ(CanonicalBytes(*decoded), CanonicalBytes(Trace()));
 }
 

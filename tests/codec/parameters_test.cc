@@ -125,6 +125,20 @@ TEST(SetFromJsonTest, TokensAreOneSequenceOrSeveral) {
   EXPECT_THAT(spec::GetTokenInput(spec)->lengths, ElementsAre(2, 1));
 }
 
+TEST(SetFromJsonTest, TheConventionForMaskedGroupsIsOneOfThree) {
+  spec::AnalysisSpec spec = spec::RoutingTraceSpec();
+  const auto& word = std::get<spec::RoutingTraceSpec>(spec).masked_groups;
+  ASSERT_TRUE(SetFromJson(spec, "masked_groups", "zero").ok());
+  EXPECT_EQ(word, "zero");
+  ASSERT_TRUE(SetFromJson(spec, "masked_groups", "\"model\"").ok());
+  EXPECT_EQ(word, "model");
+  const absl::Status status = SetFromJson(spec, "masked_groups", "spiral");
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("spec.masked_groups: \"spiral\" is none of model, "
+                        "zero, negative_infinity"));
+}
+
 TEST(SetFromJsonTest, PairsAreListsOfTwoOrOneFlatList) {
   spec::AnalysisSpec spec = spec::NeuronMatchingSpec();
   const auto& pairs = std::get<spec::NeuronMatchingSpec>(spec).pairs;

@@ -154,6 +154,21 @@ TEST(ConfigTest, ReadsDeepseekV3) {
             "top-4, renormalised, times 2.5");
 }
 
+TEST(ConfigTest, TheRuleNamesAnotherConventionForMaskedGroups) {
+  const auto v2 = ParseConfig(Testdata("fixtures/deepseek_v2/config.json"));
+  const auto v3 = ParseConfig(Testdata("fixtures/deepseek_v3/config.json"));
+  const auto other = ParseConfig(Testdata("fixtures/mixtral/config.json"));
+
+  EXPECT_THAT(DescribeRouter(*v2, false),
+              HasSubstr("(others count as -infinity as asked for, not 0 as the "
+                        "model has it)"));
+  EXPECT_THAT(DescribeRouter(*v3, true),
+              HasSubstr("(others count as 0 as asked for, not -infinity as the "
+                        "model has it)"));
+  EXPECT_EQ(DescribeRouter(*v3, false), DescribeRouter(*v3));
+  EXPECT_EQ(DescribeRouter(*other, true), DescribeRouter(*other));
+}
+
 TEST(ConfigTest, LatentAttentionMakesADeepseekItsSecondVersion) {
   const auto config =
       ParsePatched("deepseek_v2", R"({"model_type": "deepseek"})");

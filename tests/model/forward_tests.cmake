@@ -2,7 +2,7 @@
 if(TARGET moescope_model)
   moescope_add_test(NAME model_forward_test LABEL torch
     SOURCES attention_test.cc rope_test.cc router_rules_test.cc
-            forward_fixture_test.cc
+            forward_fixture_test.cc masked_groups_test.cc
             forward_property_test.cc
             forward_error_test.cc mixed_formats_test.cc workspace_test.cc
             forward_testing.cc

@@ -169,6 +169,49 @@ TEST(NormaliseTest, AGroupMaskNeedsGroups) {
   EXPECT_THAT(spec.fields, ElementsAre("ids", "group_mask"));
 }
 
+ModelFacts Grouped(bool masked_groups_are_zero) {
+  ModelFacts facts = Moe();
+  facts.has_router_groups = true;
+  facts.masked_groups_are_zero = masked_groups_are_zero;
+  return facts;
+}
+
+std::string MaskedGroups(const std::string& asked, const ModelFacts& model) {
+  RoutingTraceSpec spec = Trace();
+  spec.masked_groups = asked;
+  const absl::Status status = Normalised(spec, model);
+  return status.ok() ? spec.masked_groups : std::string(status.message());
+}
+
+TEST(NormaliseTest, TheModelsOwnConventionForMaskedGroupsHasOneName) {
+  EXPECT_EQ(MaskedGroups("zero", Grouped(true)), "model");
+  EXPECT_EQ(MaskedGroups("negative_infinity", Grouped(true)),
+            "negative_infinity");
+  EXPECT_EQ(MaskedGroups("zero", Grouped(false)), "zero");
+  EXPECT_EQ(MaskedGroups("negative_infinity", Grouped(false)), "model");
+  EXPECT_EQ(MaskedGroups("model", Grouped(false)), "model");
+  EXPECT_EQ(MaskedGroups("model", Moe()), "model");
+}
+
+TEST(NormaliseTest, AnotherConventionForMaskedGroupsNeedsGroups) {
+  RoutingTraceSpec spec = Trace();
+  spec.masked_groups = "zero";
+  const absl::Status status = Normalised(spec);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(FieldOf(status), "spec.masked_groups");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("no groups of experts"));
+}
+
+TEST(NormaliseTest, AnUnknownConventionForMaskedGroupsListsTheKnownOnes) {
+  RoutingTraceSpec spec = Trace();
+  spec.masked_groups = "7";
+  const absl::Status status = Normalised(spec, Grouped(true));
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(FieldOf(status), "spec.masked_groups");
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("model, zero, negative_infinity"));
+}
+
 TEST(NormaliseTest, FieldsOfAnAttentionRouterNeedOne) {
   RoutingTraceSpec spec = Trace();
   spec.fields = {"attention_margin", "attention_ids"};

@@ -201,6 +201,9 @@ absl::StatusOr<ModelConfig> ParseConfig(absl::string_view json_text);
 std::vector<std::string> KnownModelTypes();
 
 /// The routing rule in words: "softmax over 8, top-2, renormalised".
-std::string DescribeRouter(const ModelConfig& config);
+/// `masked_groups_are_zero` is named in place of the model's own, beside it.
+std::string DescribeRouter(
+    const ModelConfig& config,
+    std::optional<bool> masked_groups_are_zero = std::nullopt);
 
 }  // namespace moescope::model

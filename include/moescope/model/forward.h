@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -18,7 +19,8 @@ struct TokenBatch {
 };
 
 /// What a forward pass is asked to compute and show. The residual stream
-/// always follows the model's own routing, whatever is asked for.
+/// always follows the model's own routing, whatever is asked for; but for
+/// masked_groups_are_zero, which is another routing.
 /// Precision: the same batch and request give the same bits for any number of
 /// threads and beside any other pass. Beyond that, a token's values do not
 /// depend on the sequences packed beside it or after it, and routing and
@@ -37,6 +39,9 @@ struct ForwardRequest {
   bool layer_outputs = false;
   /// OnLogitRows. Otherwise the pass ends with the last observation wanted.
   bool logits = false;
+  /// In place of RouterConfig's; nullopt: the model's own. Without groups it
+  /// changes nothing.
+  std::optional<bool> masked_groups_are_zero;
 };
 
 /// What a router made of all T tokens of a batch in one layer. Tensors are fp32 (ids
@@ -57,8 +62,8 @@ struct LayerRouting {
   /// undefined without groups.
   at::Tensor group_mask;
   /// [T] int64: 1 where other experts were chosen if those of masked groups
-  /// compared as the other of 0 and -infinity (RouterConfig's
-  /// masked_groups_are_zero); undefined without groups.
+  /// compared as the other of 0 and -infinity than in this pass
+  /// (masked_groups_are_zero); undefined without groups.
   at::Tensor depends_on_mask;
 };
 

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -23,6 +25,9 @@ namespace moescope::spec {
 // bool, int64_t, double, string, vectors of int64_t, double, string, and
 // TokenInput. An empty list that the comment calls "all" is expanded when the
 // Spec is normalised against a model.
+// A field of a later release than the Spec stands in kLaterFields, too:
+// canonical bytes leave it out where it has its default, so that results under
+// the keys of earlier releases stay answers.
 
 /// Routing of every token in chosen layers.
 struct RoutingTraceSpec {
@@ -35,6 +40,16 @@ struct RoutingTraceSpec {
   /// Among TraceFields(), in that order; empty: ids, weights, logits.
   std::vector<std::string> fields;
   std::int64_t block_tokens = 8192;  ///< Tokens per block of whole sequences.
+  /// Among MaskedGroupsWords(): what experts of masked groups compare as, in
+  /// the forward pass and in what it shows. After Normalise: another word than
+  /// "model" only where the model has the other convention.
+  std::string masked_groups = "model";
+
+  static constexpr std::array<absl::string_view, 1> kLaterFields = {
+      "masked_groups"};
+
+  /// Whether they compare as 0; nullopt: as the model has it.
+  std::optional<bool> MaskedGroupsAreZero() const;
 
   template <class Self, class Visitor>
   static void VisitFields(Self& self, Visitor&& visit) {
@@ -43,6 +58,7 @@ struct RoutingTraceSpec {
     visit("layers", self.layers);
     visit("fields", self.fields);
     visit("block_tokens", self.block_tokens);
+    visit("masked_groups", self.masked_groups);
   }
 };
 
@@ -148,6 +164,8 @@ using AnalysisSpec =
 /// "attention_ids", "attention_weights", "attention_logits",
 /// "attention_scores", "attention_margin", "attention_entropy".
 const std::vector<std::string>& TraceFields();
+/// "model", "zero", "negative_infinity".
+const std::vector<std::string>& MaskedGroupsWords();
 /// "matrix", "neuron_average", "router".
 const std::vector<std::string>& SimilarityLevels();
 /// "gate_proj", "up_proj", "down_proj".
@@ -184,6 +202,7 @@ struct ModelFacts {
   bool has_shared_experts = false;
   bool has_router_correction = false;
   bool has_router_groups = false;
+  bool masked_groups_are_zero = false;  ///< Else -infinity; with groups alone.
   bool has_attention_router = false;
   bool is_dense = false;
 };

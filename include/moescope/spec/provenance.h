@@ -18,7 +18,9 @@ struct Provenance {
   std::string spec_json;  ///< Normalised Spec; long token lists as digest.
   std::string tokens_digest;  ///< SHA-256 of the token ids; empty if none.
   std::string numerics_class;
-  std::string routing;  ///< model::DescribeRouter of the first model.
+  /// model::DescribeRouter of the first model, and of what was asked for in
+  /// place of its own convention.
+  std::string routing;
   std::map<std::string, std::string> versions;  ///< "moescope", "torch", ...
   absl::Time started = absl::UnixEpoch();
   absl::Time finished = absl::UnixEpoch();
