@@ -88,6 +88,31 @@ absl::StatusOr<std::int64_t> ConfigReader::Integer(absl::string_view key,
   return *value;
 }
 
+absl::StatusOr<std::int64_t> ConfigReader::AgreedInteger(
+    std::initializer_list<const char*> keys, IntegerRange range) const {
+  MOESCOPE_ASSIGN_OR_RETURN(const std::optional<std::int64_t> value,
+                            OptionalAgreedInteger(keys, range));
+  if (!value.has_value()) return Missing(*keys.begin());
+  return *value;
+}
+
+absl::StatusOr<std::optional<std::int64_t>> ConfigReader::OptionalAgreedInteger(
+    std::initializer_list<const char*> keys, IntegerRange range) const {
+  const char* const first = FirstPresent(keys);
+  MOESCOPE_ASSIGN_OR_RETURN(const std::optional<std::int64_t> value,
+                            OptionalInteger(first, range));
+  for (const char* key : keys) {
+    MOESCOPE_ASSIGN_OR_RETURN(const std::optional<std::int64_t> other,
+                              OptionalInteger(key, range));
+    if (other.has_value() && other != value) {
+      return absl::DataLossError(absl::StrCat(path_, key, ": is ", *other,
+                                              ", but ", path_, first, " is ",
+                                              *value, "; they must agree"));
+    }
+  }
+  return value;
+}
+
 absl::StatusOr<std::int64_t> ConfigReader::IntegerOr(absl::string_view key,
                                                      std::int64_t fallback,
                                                      IntegerRange range) const {

@@ -43,6 +43,14 @@ class ConfigReader {
 
   absl::StatusOr<std::int64_t> Integer(absl::string_view key,
                                        IntegerRange range) const;
+  /// For keys that were renamed: the value of all of `keys` that are there;
+  /// nullopt without any. DATA_LOSS naming two that disagree, too: readers of
+  /// config.json differ in which of them they take.
+  absl::StatusOr<std::optional<std::int64_t>> OptionalAgreedInteger(
+      std::initializer_list<const char*> keys, IntegerRange range) const;
+  /// Likewise; DATA_LOSS naming the first without any.
+  absl::StatusOr<std::int64_t> AgreedInteger(
+      std::initializer_list<const char*> keys, IntegerRange range) const;
   absl::StatusOr<std::int64_t> IntegerOr(absl::string_view key,
                                          std::int64_t fallback,
                                          IntegerRange range) const;

@@ -324,6 +324,103 @@ INSTANTIATE_TEST_SUITE_P(
       return std::string(row.param.name);
     });
 
+// Two names of one number that disagree; `message` names both.
+struct Contradiction {
+  const char* name;
+  const char* fixture;
+  const char* patch;
+  const char* message;
+};
+
+void PrintTo(const Contradiction& row, std::ostream* out) { *out << row.name; }
+
+class ContradictionTest : public ::testing::TestWithParam<Contradiction> {};
+
+TEST_P(ContradictionTest, IsRefusedByBothNames) {
+  const auto config = ParsePatched(GetParam().fixture, GetParam().patch);
+
+  EXPECT_EQ(config.status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(Message(config),
+            absl::StrCat(GetParam().message, "; they must agree"));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Families, ContradictionTest,
+    ::testing::Values(
+        Contradiction{"mixtral", "mixtral", R"({"num_experts": 4})",
+                      "num_experts: is 4, but num_local_experts is 8"},
+        Contradiction{"mixtrals_port", "mistral",
+                      R"({"num_local_experts": 8, "n_routed_experts": 4,
+                          "num_experts_per_tok": 2})",
+                      "n_routed_experts: is 4, but num_local_experts is 8"},
+        Contradiction{"mixtrals_port_choice", "mistral",
+                      R"({"num_local_experts": 8, "num_experts_per_tok": 2,
+                          "num_experts_per_token": 3})",
+                      "num_experts_per_token: is 3, but num_experts_per_tok is "
+                      "2"},
+        Contradiction{"deepseek", "deepseek", R"({"num_experts": 6})",
+                      "num_experts: is 6, but n_routed_experts is 12"},
+        Contradiction{"deepseek_v2", "deepseek_v2",
+                      R"({"num_local_experts": 6})",
+                      "num_local_experts: is 6, but n_routed_experts is 12"},
+        Contradiction{"deepseek_v3", "deepseek_v3",
+                      R"({"moe_num_experts": 8})",
+                      "moe_num_experts: is 8, but n_routed_experts is 16"},
+        Contradiction{"qwen2_moe", "qwen2_moe", R"({"num_local_experts": 4})",
+                      "num_local_experts: is 4, but num_experts is 8"},
+        Contradiction{"qwen3_moe", "qwen3_moe", R"({"num_local_experts": 4})",
+                      "num_local_experts: is 4, but num_experts is 8"},
+        Contradiction{"olmoe", "olmoe", R"({"n_routed_experts": 4})",
+                      "n_routed_experts: is 4, but num_experts is 8"},
+        Contradiction{"phimoe", "phimoe", R"({"num_experts": 4})",
+                      "num_experts: is 4, but num_local_experts is 8"},
+        Contradiction{"gpt_oss", "gpt_oss", R"({"num_experts": 4})",
+                      "num_experts: is 4, but num_local_experts is 8"},
+        Contradiction{"gpt_oss_choice", "gpt_oss",
+                      R"({"experts_per_token": 2})",
+                      "experts_per_token: is 2, but num_experts_per_tok is 3"},
+        Contradiction{"llama4", "llama4_text", R"({"num_experts": 4})",
+                      "num_experts: is 4, but num_local_experts is 8"},
+        Contradiction{"grok1", "grok1", R"({"num_local_experts": 4})",
+                      "num_local_experts: is 4, but num_experts is 8"},
+        Contradiction{"dbrx", "dbrx", R"({"ffn_config": {"num_experts": 4}})",
+                      "ffn_config.num_experts: is 4, but "
+                      "ffn_config.moe_num_experts is 8"}),
+    [](const ::testing::TestParamInfo<Contradiction>& row) {
+      return std::string(row.param.name);
+    });
+
+TEST(FamilyConfigTest, NamesOfOneNumberMayAgree) {
+  const auto config =
+      ParsePatched("mixtral", R"({"num_experts": 8, "n_routed_experts": 8})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->num_experts, 8);
+}
+
+// Llama Guard 4: Scout's text part without experts.
+TEST(FamilyConfigTest, Llama4WithoutExpertLayersIsDense) {
+  const auto config = ParsePatched(
+      "llama4_text_nested",
+      R"({"text_config": {"num_local_experts": 0, "moe_layers": [],
+                          "interleave_moe_layer_step": 0}})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(config->forward_status.ok()) << config->forward_status;
+  EXPECT_TRUE(config->MoeLayers().empty());
+  EXPECT_EQ(config->num_experts, 0);
+  EXPECT_EQ(config->num_shared_experts, 0);
+  EXPECT_EQ(DescribeRouter(*config), "no router: all layers are dense");
+}
+
+TEST(FamilyConfigTest, ExpertLayersOfLlama4NeedExperts) {
+  const auto config =
+      ParsePatched("llama4_text", R"({"num_local_experts": 0})");
+
+  EXPECT_EQ(config.status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(Message(config), HasSubstr("num_local_experts: is 0"));
+}
+
 TEST(FamilyConfigTest, MixtralHasTheDefaultsOfItsClass) {
   const auto config = ParsePatched(
       "mixtral", R"({"num_attention_heads": 40, "head_dim": 4,

@@ -63,6 +63,26 @@ INSTANTIATE_TEST_SUITE_P(
                   R"({"rope_parameters": {"rope_theta": 10}})", kDataLoss,
                   "rope_theta: is 1e+06, but rope_parameters.rope_theta "
                   "is 10"},
+        Forbidden{"TwoThetasInTheOldObject", "mixtral",
+                  R"({"rope_scaling": {"type": "linear", "factor": 2,
+                      "rope_theta": 10}})", kDataLoss,
+                  "rope_theta: is 1e+06, but rope_scaling.rope_theta is 10; "
+                  "they must agree"},
+        Forbidden{"TwoKinds", "mixtral",
+                  R"({"rope_scaling": {"type": "linear", "rope_type": "yarn",
+                      "factor": 2}})", kDataLoss,
+                  "rope_scaling.type: is \"linear\", but "
+                  "rope_scaling.rope_type is \"yarn\"; they must agree"},
+        Forbidden{"TwoRotations", "mixtral",
+                  R"({"partial_rotary_factor": 0.2, "rope_parameters": {
+                      "rope_theta": 1e6, "partial_rotary_factor": 0.4}})",
+                  kDataLoss,
+                  "partial_rotary_factor: is 0.2, but "
+                  "rope_parameters.partial_rotary_factor is 0.4"},
+        Forbidden{"TwoOriginalLengths", "phimoe",
+                  R"({"original_max_position_embeddings": 7})", kDataLoss,
+                  "original_max_position_embeddings: is 7, but rope_scaling."
+                  "original_max_position_embeddings is "},
         Forbidden{"TwoScalings", "mixtral",
                   R"({"rope_parameters": {"rope_type": "default"},
                       "rope_scaling": {"type": "yarn", "factor": 4}})",

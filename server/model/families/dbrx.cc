@@ -83,9 +83,7 @@ absl::Status ParseExperts(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(config.expert_width,
                             own->Integer("ffn_hidden_size", kFeedForwardRange));
   MOESCOPE_ASSIGN_OR_RETURN(config.num_experts,
-                            own->Integer(ExpertCountKey(*own,
-                                                        "moe_num_experts"),
-                                         kExpertRange));
+                            ExpertCount(*own, "moe_num_experts"));
   config.router.rule = "softmax_topk";
   MOESCOPE_ASSIGN_OR_RETURN(
       config.router.experts_per_token,

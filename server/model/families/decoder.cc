@@ -195,9 +195,19 @@ absl::Status ParseLayerTypes(const ConfigReader& json, ModelConfig& config) {
   return absl::OkStatus();
 }
 
-const char* ExpertCountKey(const ConfigReader& json, const char* own) {
-  return json.FirstPresent({own, "num_local_experts", "num_experts",
-                            "n_routed_experts", "moe_num_experts"});
+absl::StatusOr<std::optional<std::int64_t>> OptionalExpertCount(
+    const ConfigReader& json, const char* own, IntegerRange range) {
+  return json.OptionalAgreedInteger({own, "num_local_experts", "num_experts",
+                                     "n_routed_experts", "moe_num_experts"},
+                                    range);
+}
+
+absl::StatusOr<std::int64_t> ExpertCount(const ConfigReader& json,
+                                         const char* own, IntegerRange range) {
+  MOESCOPE_ASSIGN_OR_RETURN(const std::optional<std::int64_t> count,
+                            OptionalExpertCount(json, own, range));
+  // Missing: under its own name.
+  return count.has_value() ? *count : json.Integer(own, range);
 }
 
 absl::Status ParseExpertsPerToken(const ConfigReader& json,
@@ -223,7 +233,7 @@ absl::Status ParseSoftmaxExperts(const ConfigReader& json,
                                  ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(
       config.num_experts,
-      json.Integer(ExpertCountKey(json, "num_experts"), kExpertRange));
+      ExpertCount(json, "num_experts"));
   config.router.rule = "softmax_topk";
   MOESCOPE_RETURN_IF_ERROR(
       ParseExpertsPerToken(json, experts_per_token, config));

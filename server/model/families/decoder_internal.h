@@ -83,9 +83,16 @@ absl::Status BindMixtureAttention(const TensorBinder& binder,
 /// layer, where it is there: full layers lose their window.
 absl::Status ParseLayerTypes(const ConfigReader& json, ModelConfig& config);
 
-/// The key for the number of experts: `own`, or where that is absent another
-/// that a family has for it.
-const char* ExpertCountKey(const ConfigReader& json, const char* own);
+/// The number of experts, under `own` or another key that a family has for it;
+/// nullopt without any. Errors: DATA_LOSS, also where two of them disagree.
+absl::StatusOr<std::optional<std::int64_t>> OptionalExpertCount(
+    const ConfigReader& json, const char* own,
+    IntegerRange range = kExpertRange);
+
+/// As OptionalExpertCount; DATA_LOSS naming `own` without any.
+absl::StatusOr<std::int64_t> ExpertCount(const ConfigReader& json,
+                                         const char* own,
+                                         IntegerRange range = kExpertRange);
 
 /// `num_experts_per_tok`, of config.num_experts; `fallback` where it is absent,
 /// 0: it must be there.
@@ -93,7 +100,7 @@ absl::Status ParseExpertsPerToken(const ConfigReader& json,
                                   std::int64_t fallback, ModelConfig& config);
 
 /// Number of experts and the rule "softmax_topk": `num_experts` (as
-/// ExpertCountKey), `num_experts_per_tok` (as ParseExpertsPerToken),
+/// ExpertCount), `num_experts_per_tok` (as ParseExpertsPerToken),
 /// `norm_topk_prob`.
 absl::Status ParseSoftmaxExperts(const ConfigReader& json,
                                  std::int64_t experts_per_token,

@@ -23,9 +23,7 @@ absl::Status ParseDeepseekExperts(const ConfigReader& json,
                             json.Integer("intermediate_size",
                                          kFeedForwardRange));
   MOESCOPE_ASSIGN_OR_RETURN(config.num_experts,
-                            json.Integer(ExpertCountKey(json,
-                                                        "n_routed_experts"),
-                                         kExpertRange));
+                            ExpertCount(json, "n_routed_experts"));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.expert_width,
       json.Integer("moe_intermediate_size", kFeedForwardRange));

@@ -63,16 +63,15 @@ absl::Status ParseGptOss(const ConfigReader& json, ModelConfig& config) {
                             json.PositiveRealOr("swiglu_alpha", 1.702));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.num_experts,
-      json.Integer(ExpertCountKey(json, "num_local_experts"), kExpertRange));
+      ExpertCount(json, "num_local_experts"));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.expert_width,
       json.Integer("intermediate_size", kFeedForwardRange));
   config.router.rule = "topk_softmax";
   MOESCOPE_ASSIGN_OR_RETURN(
       config.router.experts_per_token,
-      json.Integer(
-          json.FirstPresent({"num_experts_per_tok", "experts_per_token"}),
-          {1, config.num_experts}));
+      json.AgreedInteger({"num_experts_per_tok", "experts_per_token"},
+                         {1, config.num_experts}));
   for (LayerConfig& layer : config.layers) layer.is_moe = true;
   return absl::OkStatus();
 }

@@ -1,4 +1,6 @@
 #include <array>
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -73,9 +75,9 @@ absl::Status ParseGrok1(const ConfigReader& json, ModelConfig& config) {
       json.PositiveRealOr("attn_output_multiplier", 0.08838834764831845));
   MOESCOPE_ASSIGN_OR_RETURN(config.attention.score_cap,
                             json.PositiveRealOr("max_attn_value", 30.0));
-  MOESCOPE_ASSIGN_OR_RETURN(
-      config.num_experts,
-      json.IntegerOr(ExpertCountKey(json, "num_experts"), 8, kExpertRange));
+  MOESCOPE_ASSIGN_OR_RETURN(const std::optional<std::int64_t> experts,
+                            OptionalExpertCount(json, "num_experts"));
+  config.num_experts = experts.value_or(8);
   MOESCOPE_ASSIGN_OR_RETURN(
       config.expert_width,
       json.Integer("intermediate_size", kFeedForwardRange));

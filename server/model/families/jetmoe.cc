@@ -1,3 +1,5 @@
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -32,41 +34,23 @@ absl::Status ParseActivation(const ConfigReader& json, ModelConfig& config) {
   return absl::OkStatus();
 }
 
-// The publisher's name of `key`, if it stands there, must have its value.
-absl::Status CheckAlike(const ConfigReader& json, const char* key,
-                        std::int64_t value, const char* publishers,
-                        IntegerRange range) {
-  MOESCOPE_ASSIGN_OR_RETURN(const std::int64_t other,
-                            json.IntegerOr(publishers, value, range));
-  if (other == value) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat(publishers, ": is ", other, ", but ",
-                                          key, " is ", value,
-                                          "; they must agree"));
-}
-
 absl::Status ParseExperts(const ConfigReader& json, ModelConfig& config) {
-  const char* count = ExpertCountKey(json, "num_local_experts");
   MOESCOPE_ASSIGN_OR_RETURN(config.num_experts,
-                            json.Integer(count, kExpertRange));
-  MOESCOPE_RETURN_IF_ERROR(CheckAlike(json, count, config.num_experts,
-                                      "moe_num_experts", kExpertRange));
-  const IntegerRange choice = {1, config.num_experts};
-  const char* chosen = json.FirstPresent({"num_experts_per_tok", "moe_top_k"});
-  if (json.Has(chosen)) {
-    MOESCOPE_ASSIGN_OR_RETURN(config.router.experts_per_token,
-                              json.Integer(chosen, choice));
+                            ExpertCount(json, "num_local_experts"));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const std::optional<std::int64_t> chosen,
+      json.OptionalAgreedInteger({"num_experts_per_tok", "moe_top_k"},
+                                 {1, config.num_experts}));
+  if (chosen.has_value()) {
+    config.router.experts_per_token = *chosen;
   } else {
     MOESCOPE_RETURN_IF_ERROR(ParseExpertsPerToken(json, 2, config));
   }
-  MOESCOPE_RETURN_IF_ERROR(CheckAlike(json, chosen,
-                                      config.router.experts_per_token,
-                                      "moe_top_k", choice));
-  const char* width =
-      json.FirstPresent({"intermediate_size", "ffn_hidden_size"});
-  MOESCOPE_ASSIGN_OR_RETURN(config.expert_width,
-                            json.Integer(width, kFeedForwardRange));
-  return CheckAlike(json, width, config.expert_width, "ffn_hidden_size",
-                    kFeedForwardRange);
+  MOESCOPE_ASSIGN_OR_RETURN(
+      config.expert_width,
+      json.AgreedInteger({"intermediate_size", "ffn_hidden_size"},
+                         kFeedForwardRange));
+  return absl::OkStatus();
 }
 
 // The publisher's class has a key for what follows from two others.

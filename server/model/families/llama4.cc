@@ -115,6 +115,23 @@ absl::Status ParseMoeLayers(const ConfigReader& json, ModelConfig& config) {
   return absl::OkStatus();
 }
 
+// Of models that have expert layers: Llama Guard 4 has none, and 0 experts.
+absl::Status ParseExperts(const ConfigReader& json, ModelConfig& config) {
+  MOESCOPE_ASSIGN_OR_RETURN(config.num_experts,
+                            ExpertCount(json, "num_local_experts"));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      config.expert_width,
+      json.Integer("intermediate_size", kFeedForwardRange));
+  config.num_shared_experts = 1;
+  config.shared_width = config.expert_width;
+  config.router.rule = "topk_sigmoid";
+  config.router.scales_input = true;
+  MOESCOPE_ASSIGN_OR_RETURN(
+      config.router.experts_per_token,
+      json.IntegerOr("num_experts_per_tok", 1, {1, config.num_experts}));
+  return absl::OkStatus();
+}
+
 absl::Status ParseText(const ConfigReader& json, ModelConfig& config) {
   DecoderDefaults defaults;
   defaults.rope_theta = 500000.0;
@@ -126,22 +143,11 @@ absl::Status ParseText(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, defaults, config));
   ForForwardAlone(ParseAttention(json, config), config);
   MOESCOPE_ASSIGN_OR_RETURN(
-      config.num_experts,
-      json.Integer(ExpertCountKey(json, "num_local_experts"), kExpertRange));
-  MOESCOPE_ASSIGN_OR_RETURN(
-      config.expert_width,
-      json.Integer("intermediate_size", kFeedForwardRange));
-  MOESCOPE_ASSIGN_OR_RETURN(
       config.dense_width,
       json.IntegerOr("intermediate_size_mlp", 16384, kFeedForwardRange));
-  config.num_shared_experts = 1;
-  config.shared_width = config.expert_width;
-  config.router.rule = "topk_sigmoid";
-  config.router.scales_input = true;
-  MOESCOPE_ASSIGN_OR_RETURN(
-      config.router.experts_per_token,
-      json.IntegerOr("num_experts_per_tok", 1, {1, config.num_experts}));
-  return ParseMoeLayers(json, config);
+  MOESCOPE_RETURN_IF_ERROR(ParseMoeLayers(json, config));
+  return config.MoeLayers().empty() ? absl::OkStatus()
+                                    : ParseExperts(json, config);
 }
 
 absl::Status ParseLlama4(const ConfigReader& json, ModelConfig& config) {

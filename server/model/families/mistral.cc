@@ -1,3 +1,6 @@
+#include <cstdint>
+#include <optional>
+
 #include "moescope/base/status_macros.h"
 #include "server/model/families/mixtral_port_internal.h"
 
@@ -17,7 +20,9 @@ absl::Status ParseMistral(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_ASSIGN_OR_RETURN(config.dense_width,
                             json.Integer("intermediate_size",
                                          kFeedForwardRange));
-  return IsMixtralPort(json) ? ParseMixtralPort(json, config)
+  MOESCOPE_ASSIGN_OR_RETURN(const std::optional<std::int64_t> experts,
+                            OptionalExpertCount(json, "num_local_experts"));
+  return experts.has_value() ? ParseMixtralPort(json, *experts, config)
                              : absl::OkStatus();
 }
 

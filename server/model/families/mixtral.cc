@@ -18,7 +18,7 @@ absl::Status ParseMixtral(const ConfigReader& json, ModelConfig& config) {
   MOESCOPE_RETURN_IF_ERROR(ParseDecoder(json, defaults, config));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.num_experts,
-      json.Integer(ExpertCountKey(json, "num_local_experts"), kExpertRange));
+      ExpertCount(json, "num_local_experts"));
   MOESCOPE_ASSIGN_OR_RETURN(config.expert_width,
                             json.Integer("intermediate_size",
                                          kFeedForwardRange));

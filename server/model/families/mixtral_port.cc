@@ -5,35 +5,23 @@
 #include "moescope/base/status_macros.h"
 
 namespace moescope::model::internal {
-namespace {
 
-const char* CountKey(const ConfigReader& json) {
-  return ExpertCountKey(json, "num_local_experts");
-}
-
-}  // namespace
-
-bool IsMixtralPort(const ConfigReader& json) {
-  return json.Has(CountKey(json));
-}
-
-absl::Status ParseMixtralPort(const ConfigReader& json, ModelConfig& config) {
+absl::Status ParseMixtralPort(const ConfigReader& json,
+                              std::int64_t num_experts, ModelConfig& config) {
   config.family = "mixtral";
+  config.num_experts = num_experts;
   // Its class knows of no window, and the released config.json names none.
   if (!json.Mentions("sliding_window")) {
     for (LayerConfig& layer : config.layers) {
       layer.sliding_window = std::nullopt;
     }
   }
-  MOESCOPE_ASSIGN_OR_RETURN(config.num_experts,
-                            json.Integer(CountKey(json), kExpertRange));
   config.router.rule = "topk_softmax";
   config.router.renormalise = true;
   MOESCOPE_ASSIGN_OR_RETURN(
       config.router.experts_per_token,
-      json.Integer(json.FirstPresent(
-                       {"num_experts_per_tok", "num_experts_per_token"}),
-                   {1, config.num_experts}));
+      json.AgreedInteger({"num_experts_per_tok", "num_experts_per_token"},
+                         {1, config.num_experts}));
   config.expert_width = config.dense_width;
   config.dense_width = 0;
   for (LayerConfig& layer : config.layers) layer.is_moe = true;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 #include "absl/status/status.h"
 
 #include "server/model/families/decoder_internal.h"
@@ -9,11 +11,10 @@
 
 namespace moescope::model::internal {
 
-/// Whether a config.json of model_type "mistral" is this port's.
-bool IsMixtralPort(const ConfigReader& json);
-
-/// What it has beside the dense model's keys, which `config` holds already.
-absl::Status ParseMixtralPort(const ConfigReader& json, ModelConfig& config);
+/// What it has beside the dense model's keys, which `config` holds already, and
+/// the number of experts, by which it is known.
+absl::Status ParseMixtralPort(const ConfigReader& json,
+                              std::int64_t num_experts, ModelConfig& config);
 
 /// Routers and experts of all layers.
 absl::Status BindMixtralPort(const TensorBinder& binder, ModelTensors& tensors);

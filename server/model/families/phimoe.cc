@@ -24,8 +24,7 @@ absl::Status ParsePhimoe(const ConfigReader& json, ModelConfig& config) {
                             json.BoolOr("lm_head_bias", false));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.num_experts,
-      json.Integer(ExpertCountKey(json, "num_local_experts"),
-                   {2, kExpertRange.max}));
+      ExpertCount(json, "num_local_experts", {2, kExpertRange.max}));
   MOESCOPE_ASSIGN_OR_RETURN(
       config.expert_width,
       json.Integer("intermediate_size", kFeedForwardRange));

@@ -17,6 +17,8 @@ namespace {
 // Of transformers 5 and 4.
 constexpr const char* kNewKey = "rope_parameters";
 constexpr const char* kOldKey = "rope_scaling";
+constexpr const char* kKindKey = "rope_type";
+constexpr const char* kOldKindKey = "type";
 
 absl::Status ParseYarn(const ConfigReader& object, const RopeBase& base,
                        RopeConfig& rope) {
@@ -49,6 +51,19 @@ absl::Status ParseYarn(const ConfigReader& object, const RopeBase& base,
   return absl::OkStatus();
 }
 
+const char* ObjectKey(const ConfigReader& json) {
+  return json.Has(kNewKey) ? kNewKey : kOldKey;
+}
+
+// `outer` stands under `key` of config.json itself, `inner` in the object of
+// positions. Which of them counts changed between releases of transformers.
+absl::Status Disagree(const ConfigReader& json, const char* key, double outer,
+                      double inner) {
+  return absl::DataLossError(absl::StrCat(key, ": is ", outer, ", but ",
+                                          ObjectKey(json), ".", key, " is ",
+                                          inner, "; they must agree"));
+}
+
 absl::StatusOr<std::vector<double>> ParsePairFactors(const ConfigReader& object,
                                                      const char* key,
                                                      std::int64_t pairs) {
@@ -67,6 +82,13 @@ absl::Status ParseLongrope(const ConfigReader& json, const ConfigReader& object,
   const ConfigReader& holder = object.Has(kOriginal) ? object : json;
   MOESCOPE_ASSIGN_OR_RETURN(rope.original_positions,
                             holder.Integer(kOriginal, kPositionRange));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const std::int64_t outer,
+      json.IntegerOr(kOriginal, rope.original_positions, kPositionRange));
+  if (outer != rope.original_positions) {
+    return Disagree(json, kOriginal, static_cast<double>(outer),
+                    static_cast<double>(rope.original_positions));
+  }
   const std::int64_t pairs = rope.dim / 2;
   MOESCOPE_ASSIGN_OR_RETURN(rope.short_factors,
                             ParsePairFactors(object, "short_factor", pairs));
@@ -108,19 +130,39 @@ absl::Status ParseLlama3(const ConfigReader& object, RopeConfig& rope) {
   return absl::OkStatus();
 }
 
+// Under either key; both must agree: transformers 4 takes the one or the other
+// by the model's class.
+absl::StatusOr<std::string> ParseKind(const ConfigReader& object,
+                                      absl::string_view where) {
+  MOESCOPE_ASSIGN_OR_RETURN(std::string older,
+                            object.StringOr(kOldKindKey, "default"));
+  MOESCOPE_ASSIGN_OR_RETURN(std::string newer,
+                            object.StringOr(kKindKey, older));
+  // Phi-3's first name for it.
+  for (std::string* kind : {&older, &newer}) {
+    if (*kind == "su") *kind = "longrope";
+  }
+  if (object.Has(kOldKindKey) && older != newer) {
+    return absl::DataLossError(absl::StrCat(
+        where, ".", kOldKindKey, ": is ", QuoteName(older), ", but ", where,
+        ".", kKindKey, " is ", QuoteName(newer), "; they must agree"));
+  }
+  return newer;
+}
+
+// `object` stands under the key `where`.
 absl::Status ParseScaling(const ConfigReader& json, const ConfigReader& object,
-                          const RopeBase& base, RopeConfig& rope) {
-  const char* key = object.FirstPresent({"rope_type", "type"});
-  MOESCOPE_ASSIGN_OR_RETURN(rope.kind, object.StringOr(key, "default"));
+                          absl::string_view where, const RopeBase& base,
+                          RopeConfig& rope) {
+  const char* key = object.FirstPresent({kKindKey, kOldKindKey});
+  MOESCOPE_ASSIGN_OR_RETURN(rope.kind, ParseKind(object, where));
   const char* factor =
       object.FirstPresent({"factor", "short_factor", "long_factor"});
   if (!object.Has(key) && object.Has(factor)) {
     // transformers 4 fails here, 5 does not scale: nobody can mean that.
     return absl::DataLossError(absl::StrCat(
-        json.Has(kNewKey) ? kNewKey : kOldKey, ".", key, ": missing beside ",
-        factor));
+        where, ".", key, ": missing beside ", factor));
   }
-  if (rope.kind == "su") rope.kind = "longrope";  // Phi-3's first name for it
   if (rope.kind == "default") return absl::OkStatus();
   if (rope.kind == "linear" || rope.kind == "dynamic") {
     rope.original_positions = base.max_positions;
@@ -144,9 +186,7 @@ absl::StatusOr<double> ParseTheta(const ConfigReader& json,
   MOESCOPE_ASSIGN_OR_RETURN(const double newer,
                             object->PositiveReal("rope_theta"));
   if (json.Has("rope_theta") && newer != theta) {
-    return absl::DataLossError(absl::StrCat("rope_theta: is ", theta,
-                                            ", but rope_parameters.rope_theta "
-                                            "is ", newer));
+    return Disagree(json, "rope_theta", theta, newer);
   }
   return newer;
 }
@@ -163,6 +203,9 @@ absl::StatusOr<std::int64_t> ParseRotatedWidth(const ConfigReader& json,
   }
   MOESCOPE_ASSIGN_OR_RETURN(const double fraction,
                             holder.PositiveRealOr(kKey, 1));
+  MOESCOPE_ASSIGN_OR_RETURN(const double outer,
+                            json.PositiveRealOr(kKey, fraction));
+  if (outer != fraction) return Disagree(json, kKey, outer, fraction);
   const double width = static_cast<double>(head_dim) * fraction;
   const auto rotated = static_cast<std::int64_t>(
       std::min(width, static_cast<double>(head_dim) + 1));
@@ -225,15 +268,16 @@ absl::StatusOr<RopeConfig> ParseRope(const ConfigReader& json,
   if (scaling == nullptr) return rope;
   if (const std::string key = scaling->KeyOfObject(); !key.empty()) {
     return absl::UnimplementedError(absl::StrCat(
-        json.Has(kNewKey) ? kNewKey : kOldKey, ".", QuoteName(key),
+        ObjectKey(json), ".", QuoteName(key),
         ": positions that differ by kind of layer are not supported"));
   }
-  MOESCOPE_RETURN_IF_ERROR(ParseScaling(json, *scaling, base, rope));
+  MOESCOPE_RETURN_IF_ERROR(
+      ParseScaling(json, *scaling, ObjectKey(json), base, rope));
   MOESCOPE_ASSIGN_OR_RETURN(const std::optional<ConfigReader> older,
                             json.Object(kOldKey));
   if (!json.Has(kNewKey) || !older.has_value() || older->empty()) return rope;
   RopeConfig other = rope;
-  MOESCOPE_RETURN_IF_ERROR(ParseScaling(json, *older, base, other));
+  MOESCOPE_RETURN_IF_ERROR(ParseScaling(json, *older, kOldKey, base, other));
   MOESCOPE_RETURN_IF_ERROR(CheckSame(*scaling, *older, rope, other));
   return rope;
 }
