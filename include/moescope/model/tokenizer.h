@@ -38,9 +38,15 @@ class TextCodec;
 /// GemmaTokenizer, CohereTokenizer or GPTNeoXTokenizer (with or without
 /// "Fast"), bos_token and eos_token stand around a text as add_bos_token
 /// (default true, false for GPTNeoX) and add_eos_token (default false) say, and
-/// the post_processor is not read. DeepSeek's files rely on that. With any other class, or none, the
-/// post_processor alone counts (transformers 4 guesses an unnamed class from
-/// config.json; transformers 5 ignores the two flags).
+/// the post_processor is not read. DeepSeek's files rely on that. With any other
+/// class the post_processor alone counts (transformers 5 ignores the two flags),
+/// and with none: transformers 4 then guesses a class from config.json's
+/// model_type by a table that changes from release to release, so that what the
+/// file itself says is the better answer.
+///
+/// special_tokens_map.json beside a tokenizer_config.json without
+/// added_tokens_decoder, or without such a file, names bos_token and eos_token
+/// in its place, as for transformers 4; else it is not read.
 ///
 /// tokenizer.model: the same ids as the `sentencepiece` library gives; BPE and
 /// unigram, byte fallback, user-defined pieces, normalisation rules. Beside it,
@@ -120,6 +126,10 @@ class Tokenizer {
   std::string Describe() const;
 
  private:
+  // Load with this for tokenizer_config.json ("": no such file).
+  static absl::StatusOr<std::shared_ptr<const Tokenizer>> LoadWith(
+      const std::string& folder, absl::string_view tokenizer_config_json);
+
   explicit Tokenizer(std::unique_ptr<const internal::TextCodec> codec);
 
   const std::unique_ptr<const internal::TextCodec> codec_;

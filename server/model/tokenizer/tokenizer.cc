@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "server/model/tokenizer/text_codec_internal.h"
+#include "server/model/tokenizer/tokenizer_config_internal.h"
 #include "server/model/tokenizer/unicode_internal.h"
 
 #include "moescope/base/error.h"
@@ -29,6 +30,7 @@ constexpr const char* kJsonName = "tokenizer.json";
 constexpr const char* kSentencePieceName = "tokenizer.model";
 constexpr const char* kConfigName = "tokenizer_config.json";
 constexpr const char* kAddedName = "added_tokens.json";
+constexpr const char* kMapName = "special_tokens_map.json";
 
 absl::Status CheckSize(absl::string_view file, const char* name,
                        std::int64_t max_bytes) {
@@ -118,11 +120,26 @@ absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::FromSentencePiece(
 
 absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Load(
     const std::string& folder) {
+  MOESCOPE_ASSIGN_OR_RETURN(auto config,
+                            ReadIfThere(folder, kConfigName, kMaxConfigBytes));
+  MOESCOPE_ASSIGN_OR_RETURN(const auto map,
+                            ReadIfThere(folder, kMapName, kMaxConfigBytes));
+  if (!map.has_value()) return LoadWith(folder, config.value_or(""));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      const std::string united,
+      internal::WithSpecialTokensMap(config.value_or(""), *map));
+  auto tokenizer = LoadWith(folder, united);
+  // What it finds missing may stand in either file.
+  return tokenizer.ok() || united == config
+             ? std::move(tokenizer)
+             : Annotate(tokenizer.status(), absl::StrCat("with ", kMapName));
+}
+
+absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::LoadWith(
+    const std::string& folder, absl::string_view tokenizer_config_json) {
   MOESCOPE_ASSIGN_OR_RETURN(const auto json,
                             ReadIfThere(folder, kJsonName, kMaxFileBytes));
-  MOESCOPE_ASSIGN_OR_RETURN(const auto config,
-                            ReadIfThere(folder, kConfigName, kMaxConfigBytes));
-  if (json.has_value()) return FromJson(*json, config.value_or(""));
+  if (json.has_value()) return FromJson(*json, tokenizer_config_json);
   MOESCOPE_ASSIGN_OR_RETURN(
       const auto model, ReadIfThere(folder, kSentencePieceName, kMaxFileBytes));
   if (!model.has_value()) {
@@ -131,7 +148,7 @@ absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Load(
   }
   MOESCOPE_ASSIGN_OR_RETURN(const auto added,
                             ReadIfThere(folder, kAddedName, kMaxConfigBytes));
-  return FromSentencePiece(*model, config.value_or(""), added.value_or(""));
+  return FromSentencePiece(*model, tokenizer_config_json, added.value_or(""));
 }
 
 absl::StatusOr<std::vector<std::int32_t>> Tokenizer::Encode(

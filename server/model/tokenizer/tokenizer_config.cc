@@ -7,6 +7,7 @@
 #include "absl/strings/strip.h"
 #include "server/model/tokenizer/tokenizer_config_internal.h"
 
+#include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
 
 namespace moescope::model::internal {
@@ -74,6 +75,20 @@ absl::StatusOr<BosEos> ReadBosEos(const JsonNode& config, BosEos defaults) {
       read.eos_token,
       ReadToken(config, "eos_token", std::move(defaults.eos_token)));
   return read;
+}
+
+absl::StatusOr<std::string> WithSpecialTokensMap(absl::string_view text,
+                                                 absl::string_view map) {
+  auto config = ParseJson(text.empty() ? "{}" : text);
+  if (!config.ok()) return Annotate(config.status(), "tokenizer_config.json");
+  if (config->contains("added_tokens_decoder")) return std::string(text);
+  const auto tokens = ParseJson(map);
+  if (!tokens.ok()) return Annotate(tokens.status(), "special_tokens_map.json");
+  for (const char* key : {"bos_token", "eos_token"}) {
+    const auto token = tokens->find(key);
+    if (token != tokens->end()) (*config)[key] = *token;
+  }
+  return config->dump();
 }
 
 absl::StatusOr<std::optional<BosEos>> ReadRebuiltPostProcessor(

@@ -37,4 +37,12 @@ absl::StatusOr<BosEos> ReadBosEos(const JsonNode& config, BosEos defaults);
 absl::StatusOr<std::optional<BosEos>> ReadRebuiltPostProcessor(
     absl::string_view text);
 
+/// The tokenizer_config.json `text` ("": none) with bos_token and eos_token of
+/// the special_tokens_map.json `map` in place of its own; `text` itself where it
+/// has an added_tokens_decoder, which replaced that file.
+/// Source: transformers 4.57, `PreTrainedTokenizerBase._from_pretrained`.
+/// Errors: DATA_LOSS naming the file (not JSON).
+absl::StatusOr<std::string> WithSpecialTokensMap(absl::string_view text,
+                                                 absl::string_view map);
+
 }  // namespace moescope::model::internal

@@ -204,6 +204,48 @@ TEST_F(TokenizerFolderTest, LoadReadsTheConfigBesideTokenizerJson) {
   EXPECT_EQ(Tokenizer::Load(folder_).value()->Encode("a").value(), (Ids{1, 2}));
 }
 
+TEST_F(TokenizerFolderTest, TheMapOfSpecialTokensComesBeforeAnOlderConfig) {
+  Write("tokenizer_config.json",
+        R"({"tokenizer_class": "LlamaTokenizer", "add_eos_token": true,
+            "bos_token": "<s>"})");
+  Write("special_tokens_map.json",
+        R"({"bos_token": {"content": "</s>", "lstrip": false},
+            "eos_token": "b", "unk_token": "<unk>"})");
+
+  EXPECT_EQ(Tokenizer::Load(folder_).value()->Encode("a").value(),
+            (Ids{1, 2, 3}));
+}
+
+TEST_F(TokenizerFolderTest, TheMapOfSpecialTokensCountsForNothingBesideANewOne) {
+  Write("tokenizer_config.json",
+        R"({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>",
+            "added_tokens_decoder": {}})");
+  Write("special_tokens_map.json", R"({"bos_token": "</s>"})");
+
+  EXPECT_EQ(Tokenizer::Load(folder_).value()->Encode("a").value(), (Ids{0, 2}));
+}
+
+TEST_F(TokenizerFolderTest, TheMapOfSpecialTokensNamesNoClass) {
+  Write("special_tokens_map.json", R"({"bos_token": "</s>"})");
+
+  EXPECT_EQ(Tokenizer::Load(folder_).value()->Encode("a").value(), (Ids{0, 2}));
+}
+
+TEST_F(TokenizerFolderTest, WhatIsWrongInTheMapOfSpecialTokensNamesIt) {
+  Write("tokenizer_config.json", R"({"tokenizer_class": "LlamaTokenizer"})");
+  Write("special_tokens_map.json", R"({"bos_token": "<x>"})");
+  const absl::Status unknown = Tokenizer::Load(folder_).status();
+  Write("special_tokens_map.json", "[]");
+  const absl::Status no_object = Tokenizer::Load(folder_).status();
+
+  EXPECT_EQ(unknown.code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(unknown.message(),
+            "with special_tokens_map.json: tokenizer_config.json: bos_token "
+            "\"<x>\" is no token of tokenizer.json");
+  EXPECT_EQ(no_object.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(no_object.message(), HasSubstr("special_tokens_map.json: "));
+}
+
 TEST_F(TokenizerFolderTest, LoadNeedsNoConfig) {
   EXPECT_EQ(Tokenizer::Load(folder_).value()->Encode("a").value(), (Ids{0, 2}));
 }
