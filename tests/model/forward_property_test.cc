@@ -14,16 +14,6 @@ namespace {
 
 using Values = std::map<std::string, at::Tensor>;
 
-// Rows [begin, begin + count) of every tensor; those of experts are [E, T, …].
-Values RowsOf(const Values& values, std::int64_t begin, std::int64_t count) {
-  Values rows;
-  for (const auto& [name, value] : values) {
-    const bool by_expert = name.find(".expert_") != std::string::npos;
-    rows[name] = value.narrow(by_expert ? 1 : 0, begin, count);
-  }
-  return rows;
-}
-
 Values Only(const Values& values, const std::vector<std::string>& names) {
   Values some;
   for (const std::string& name : names) {
@@ -40,19 +30,6 @@ Values RunAlone(const Model& model, const Sequences& packed, std::size_t index,
   alone.ids.assign(packed.ids.begin() + begin,
                    packed.ids.begin() + begin + packed.lengths[index]);
   return RunForward(model, alone, RequestAll(model), 1);
-}
-
-// What packing and requests must leave as it is: everything but for rounding
-// on any kernels, and every bit on those that treat rows of a tile alike.
-void ExpectSame(const Values& expected, const Values& actual) {
-  int compared = 0;
-  EXPECT_EQ(CompareToReference(expected, actual, Bound::kTrained, &compared),
-            "");
-  EXPECT_EQ(compared, static_cast<int>(expected.size()));
-  EXPECT_EQ(actual.size(), expected.size());
-  if (RowsAreAlike()) {
-    EXPECT_EQ(FirstDifference(expected, actual), "");
-  }
 }
 
 class ForwardPropertyTest : public testing::TestWithParam<const char*> {

@@ -278,6 +278,29 @@ std::string CompareToReference(
   return "";
 }
 
+std::map<std::string, at::Tensor> RowsOf(
+    const std::map<std::string, at::Tensor>& values, std::int64_t begin,
+    std::int64_t count) {
+  std::map<std::string, at::Tensor> rows;
+  for (const auto& [name, value] : values) {
+    const bool by_expert = name.find(".expert_") != std::string::npos;
+    rows[name] = value.narrow(by_expert ? 1 : 0, begin, count);
+  }
+  return rows;
+}
+
+void ExpectSame(const std::map<std::string, at::Tensor>& expected,
+                const std::map<std::string, at::Tensor>& actual) {
+  int compared = 0;
+  EXPECT_EQ(CompareToReference(expected, actual, Bound::kTrained, &compared),
+            "");
+  EXPECT_EQ(compared, static_cast<int>(expected.size()));
+  EXPECT_EQ(actual.size(), expected.size());
+  if (RowsAreAlike()) {
+    EXPECT_EQ(FirstDifference(expected, actual), "");
+  }
+}
+
 float WorstRowError(const at::Tensor& expected, const at::Tensor& actual) {
   return ((actual - expected).abs().amax(-1) / expected.abs().amax(-1))
       .max()

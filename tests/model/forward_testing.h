@@ -99,6 +99,16 @@ std::string CompareToReference(
     const std::map<std::string, at::Tensor>& actual, Bound bound,
     int* compared);
 
+/// Rows [begin, begin + count) of every tensor; those of experts are [E, T, …].
+std::map<std::string, at::Tensor> RowsOf(
+    const std::map<std::string, at::Tensor>& values, std::int64_t begin,
+    std::int64_t count);
+
+/// What packing and requests must leave as it is: everything but for rounding
+/// on any kernels, and every bit on those that treat rows of a tile alike.
+void ExpectSame(const std::map<std::string, at::Tensor>& expected,
+                const std::map<std::string, at::Tensor>& actual);
+
 /// The largest |actual - expected| of a row, divided by the row's largest
 /// |expected|; the worst row of [rows, n].
 float WorstRowError(const at::Tensor& expected, const at::Tensor& actual);
