@@ -20,6 +20,44 @@
 #include "server/numerics/assignment_solver_internal.h"
 
 namespace moescope::numerics {
+namespace internal {
+namespace {
+
+std::int64_t Sum(const std::vector<std::int64_t>& values) {
+  return std::accumulate(values.begin(), values.end(), std::int64_t{0});
+}
+
+// Costs are negative similarities, and so are their duals.
+std::vector<std::int64_t> Negative(std::vector<std::int64_t> values) {
+  for (std::int64_t& value : values) {
+    value = -value;
+  }
+  return values;
+}
+
+}  // namespace
+
+Assignment ToAssignment(Solution solution, CostSource& costs) {
+  Assignment assignment;
+  assignment.permutation.assign(solution.column_of_row.begin(),
+                                solution.column_of_row.end());
+  std::vector<std::int64_t> rows(assignment.permutation.size());
+  std::iota(rows.begin(), rows.end(), std::int64_t{0});
+  for (const std::int32_t cost : costs.Entries(rows, assignment.permutation)) {
+    assignment.objective_quantised -= cost;
+  }
+  assignment.row_duals = Negative(std::move(solution.duals.row));
+  assignment.column_duals = Negative(std::move(solution.duals.column));
+  assignment.dual_quantised =
+      Sum(assignment.row_duals) + Sum(assignment.column_duals);
+  assignment.gap = assignment.dual_quantised - assignment.objective_quantised;
+  assignment.objective =
+      static_cast<double>(assignment.objective_quantised) / kSimilarityScale;
+  return assignment;
+}
+
+}  // namespace internal
+
 namespace {
 
 // Rows put into fixed point at once: fresh memory may come at half a gigabyte
@@ -57,10 +95,6 @@ absl::Status CheckTile(const MatrixView& tile) {
                                      tile.row_stride, " elements apart"));
   }
   return absl::OkStatus();
-}
-
-std::int64_t Sum(const std::vector<std::int64_t>& values) {
-  return std::accumulate(values.begin(), values.end(), std::int64_t{0});
 }
 
 }  // namespace
@@ -131,28 +165,7 @@ absl::StatusOr<Assignment> SolveAssignment(SimilarityMatrix& similarities,
   MOESCOPE_ASSIGN_OR_RETURN(
       internal::Solution solution,
       internal::SolveCosts(costs, internal::SolverOptions(), context));
-  Assignment assignment;
-  assignment.permutation.assign(solution.column_of_row.begin(),
-                                solution.column_of_row.end());
-  for (std::int64_t i = 0; i < similarities.size(); ++i) {
-    assignment.objective_quantised -= similarities.cost(
-        i, assignment.permutation[static_cast<std::size_t>(i)]);
-  }
-  // Costs are negative similarities, and so are their duals.
-  for (std::int64_t& dual : solution.duals.row) {
-    dual = -dual;
-  }
-  for (std::int64_t& dual : solution.duals.column) {
-    dual = -dual;
-  }
-  assignment.row_duals = std::move(solution.duals.row);
-  assignment.column_duals = std::move(solution.duals.column);
-  assignment.dual_quantised =
-      Sum(assignment.row_duals) + Sum(assignment.column_duals);
-  assignment.gap = assignment.dual_quantised - assignment.objective_quantised;
-  assignment.objective =
-      static_cast<double>(assignment.objective_quantised) / kSimilarityScale;
-  return assignment;
+  return internal::ToAssignment(std::move(solution), costs);
 }
 
 absl::StatusOr<Assignment> SolveAssignment(const MatrixView& similarities,

@@ -25,27 +25,6 @@ constexpr float kStep = 1.6F;
 // over rows are then the same.
 constexpr std::int64_t kRowBlocks = 32;
 
-// The column duals in 32 bits, moved by `offset` into the middle of their
-// range; empty when they do not fit.
-struct NarrowDuals {
-  std::vector<std::int32_t> column;
-  std::int64_t offset = 0;
-};
-
-NarrowDuals Narrow(const std::vector<std::int64_t>& column) {
-  const auto [least, most] = std::minmax_element(column.begin(), column.end());
-  NarrowDuals narrow;
-  narrow.offset = *least + (*most - *least) / 2;
-  if (*most - narrow.offset >= kMaxShift) {
-    return narrow;
-  }
-  narrow.column.reserve(column.size());
-  for (const std::int64_t dual : column) {
-    narrow.column.push_back(static_cast<std::int32_t>(dual - narrow.offset));
-  }
-  return narrow;
-}
-
 // One step towards columns that get 1 each; returns how far off they were on
 // average.
 double MoveDuals(const std::vector<float>& sums, std::vector<float>& duals) {
@@ -71,6 +50,20 @@ std::vector<Number> SumOfParts(const std::vector<std::vector<Number>>& parts,
 }
 
 }  // namespace
+
+NarrowDuals Narrow(const std::vector<std::int64_t>& column) {
+  const auto [least, most] = std::minmax_element(column.begin(), column.end());
+  NarrowDuals narrow;
+  narrow.offset = *least + (*most - *least) / 2;
+  if (*most - narrow.offset >= kMaxShift) {
+    return narrow;
+  }
+  narrow.column.reserve(column.size());
+  for (const std::int64_t dual : column) {
+    narrow.column.push_back(static_cast<std::int32_t>(dual - narrow.offset));
+  }
+  return narrow;
+}
 
 absl::Status MemoryCosts::ForRowBlocks(
     const RunContext& context,
@@ -214,7 +207,7 @@ absl::StatusOr<double> MemoryCosts::Spread(const RunContext& context) {
          static_cast<double>(*std::min_element(least.begin(), least.end()));
 }
 
-absl::StatusOr<std::vector<float>> MemoryCosts::TransportSums(
+absl::StatusOr<std::vector<float>> MemoryCosts::SumTransport(
     const std::vector<float>& duals, double temperature,
     const RunContext& context) {
   std::vector<std::vector<float>> sums(kRowBlocks);
@@ -235,15 +228,34 @@ absl::StatusOr<std::vector<float>> MemoryCosts::TransportSums(
 absl::StatusOr<std::vector<std::int32_t>> MemoryCosts::TransportDuals(
     const RunContext& context) {
   MOESCOPE_ASSIGN_OR_RETURN(const double spread, Spread(context));
+  return AnnealDuals(size_, spread,
+                     [&](const std::vector<float>& duals, double temperature) {
+                       return SumTransport(duals, temperature, context);
+                     });
+}
+
+std::vector<std::int32_t> MemoryCosts::Entries(
+    const std::vector<std::int64_t>& rows,
+    const std::vector<std::int64_t>& columns) {
+  std::vector<std::int32_t> entries;
+  entries.reserve(rows.size());
+  for (std::size_t k = 0; k < rows.size(); ++k) {
+    entries.push_back(Row(rows[k])[columns[k]]);
+  }
+  return entries;
+}
+
+absl::StatusOr<std::vector<std::int32_t>> AnnealDuals(
+    std::int64_t size, double spread, const TransportSums& transport_sums) {
   // Costs per unit of a base-2 exponent.
   double temperature = std::max(1.0, spread / 4);
-  std::vector<float> duals(static_cast<std::size_t>(size_), 0.0F);
+  std::vector<float> duals(static_cast<std::size_t>(size), 0.0F);
   for (int level = 0; level < kTemperatures; ++level) {
     double error = 1;
     for (int pass = 0; pass < kPassesPerTemperature && error > kMarginError;
          ++pass) {
       MOESCOPE_ASSIGN_OR_RETURN(const std::vector<float> sums,
-                                TransportSums(duals, temperature, context));
+                                transport_sums(duals, temperature));
       error = MoveDuals(sums, duals);
     }
     temperature /= 2;

@@ -4,6 +4,7 @@
 #include <functional>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 #include "moescope/base/run_context.h"
@@ -75,9 +76,35 @@ class CostSource {
   virtual absl::StatusOr<std::vector<std::int32_t>> TransportDuals(
       const RunContext& context) = 0;
 
+  /// The costs at (rows[k], columns[k]).
+  virtual std::vector<std::int32_t> Entries(
+      const std::vector<std::int64_t>& rows,
+      const std::vector<std::int64_t>& columns) = 0;
+
   /// The costs of one row, valid until the next call.
   virtual const std::int32_t* Row(std::int64_t row) = 0;
+
+  /// Asked for before a search that goes from row to row.
+  virtual absl::Status BringRowsNear(const RunContext& context) = 0;
 };
+
+/// The column duals in 32 bits, moved by `offset` into the middle of their
+/// range; empty when they do not stay below kMaxShift.
+struct NarrowDuals {
+  std::vector<std::int32_t> column;
+  std::int64_t offset = 0;
+};
+NarrowDuals Narrow(const std::vector<std::int64_t>& column);
+
+/// What each column gets when every row gives out 1, to column j in proportion
+/// to 2^(duals[j] − cost / temperature).
+using TransportSums = std::function<absl::StatusOr<std::vector<float>>(
+    const std::vector<float>& duals, double temperature)>;
+
+/// CostSource::TransportDuals of `size` columns and costs that are `spread`
+/// apart at most.
+absl::StatusOr<std::vector<std::int32_t>> AnnealDuals(
+    std::int64_t size, double spread, const TransportSums& transport_sums);
 
 /// What choosing a core keeps from one matrix to the next: memory touched for the
 /// first time is slow.
@@ -131,8 +158,14 @@ class MemoryCosts : public CostSource {
       const std::vector<double>& x, const RunContext& context) override;
   absl::StatusOr<std::vector<std::int32_t>> TransportDuals(
       const RunContext& context) override;
+  std::vector<std::int32_t> Entries(
+      const std::vector<std::int64_t>& rows,
+      const std::vector<std::int64_t>& columns) override;
   const std::int32_t* Row(std::int64_t row) override {
     return costs_ + row * size_;
+  }
+  absl::Status BringRowsNear(const RunContext& /*context*/) override {
+    return absl::OkStatus();
   }
 
  private:
@@ -142,8 +175,8 @@ class MemoryCosts : public CostSource {
       const std::function<void(std::int64_t row, std::int64_t block)>& body);
   // Greatest entry − least entry.
   absl::StatusOr<double> Spread(const RunContext& context);
-  // What each column gets when every row gives out 1.
-  absl::StatusOr<std::vector<float>> TransportSums(
+  // As TransportSums.
+  absl::StatusOr<std::vector<float>> SumTransport(
       const std::vector<float>& duals, double temperature,
       const RunContext& context);
 

@@ -360,6 +360,7 @@ class Solver {
   // Exact whatever the matrix, at F² steps a search.
   absl::Status FinishDense() {
     effort_.dense = true;
+    MOESCOPE_RETURN_IF_ERROR(costs_.BringRowsNear(context_));
     Duals duals = CopyDuals();
     MOESCOPE_ASSIGN_OR_RETURN(row_dual_,
                               costs_.RowMinima(duals.column, context_));

@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 
 #include "moescope/base/run_context.h"
+#include "moescope/numerics/assignment.h"
 #include "server/numerics/assignment_costs_internal.h"
 
 namespace moescope::numerics::internal {
@@ -45,5 +46,8 @@ struct Solution {
 absl::StatusOr<Solution> SolveCosts(CostSource& costs,
                                     const SolverOptions& options,
                                     const RunContext& context);
+
+/// The matching of `solution` and its certificate, by similarities.
+Assignment ToAssignment(Solution solution, CostSource& costs);
 
 }  // namespace moescope::numerics::internal

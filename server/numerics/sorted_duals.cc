@@ -24,19 +24,21 @@ void Centre(std::vector<double>& values) {
   }
 }
 
-std::vector<std::size_t> Ascending(const std::vector<double>& values) {
-  std::vector<std::size_t> order(values.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return values[a] < values[b] || (values[a] == values[b] && a < b);
+std::vector<std::int64_t> Ascending(const std::vector<double>& values) {
+  std::vector<std::int64_t> order(values.size());
+  std::iota(order.begin(), order.end(), std::int64_t{0});
+  std::sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
+    const double x = values[static_cast<std::size_t>(a)];
+    const double y = values[static_cast<std::size_t>(b)];
+    return x < y || (x == y && a < b);
   });
   return order;
 }
 
 // Rows and columns that belong together if sorting solves the matrix.
 struct Order {
-  std::vector<std::size_t> rows;
-  std::vector<std::size_t> columns;
+  std::vector<std::int64_t> rows;
+  std::vector<std::int64_t> columns;
 };
 
 // By the leading pair of singular vectors: one step of the power method from
@@ -63,17 +65,27 @@ absl::StatusOr<Order> FindOrder(CostSource& costs, const RunContext& context) {
 }
 
 // In the middle of what the neighbours in the order allow, so that each row has
-// one best column.
-std::vector<std::int64_t> DualsOf(CostSource& costs, const Order& order) {
+// one best column. `own` are the costs of rows and columns that belong together.
+std::vector<std::int64_t> DualsOf(CostSource& costs, const Order& order,
+                                  const std::vector<std::int32_t>& own) {
+  const std::vector<std::int64_t> first_rows(order.rows.begin(),
+                                             order.rows.end() - 1);
+  const std::vector<std::int64_t> next_rows(order.rows.begin() + 1,
+                                            order.rows.end());
+  const std::vector<std::int64_t> first_columns(order.columns.begin(),
+                                                order.columns.end() - 1);
+  const std::vector<std::int64_t> next_columns(order.columns.begin() + 1,
+                                               order.columns.end());
+  const std::vector<std::int32_t> above =
+      costs.Entries(first_rows, next_columns);
+  const std::vector<std::int32_t> below =
+      costs.Entries(next_rows, first_columns);
   std::vector<std::int64_t> duals(order.rows.size(), 0);
   for (std::size_t k = 0; k + 1 < order.rows.size(); ++k) {
-    const std::size_t j = order.columns[k];
-    const std::size_t next = order.columns[k + 1];
-    const std::int32_t* row = costs.Row(static_cast<std::int64_t>(order.rows[k]));
-    std::int64_t step = std::int64_t{row[next]} - row[j];
-    row = costs.Row(static_cast<std::int64_t>(order.rows[k + 1]));
-    step += std::int64_t{row[next]} - row[j];
-    duals[next] = duals[j] + step / 2;
+    const std::int64_t step = std::int64_t{above[k]} - own[k] +
+                              std::int64_t{own[k + 1]} - below[k];
+    duals[static_cast<std::size_t>(order.columns[k + 1])] =
+        duals[static_cast<std::size_t>(order.columns[k])] + step / 2;
   }
   return duals;
 }
@@ -83,7 +95,9 @@ std::vector<std::int64_t> DualsOf(CostSource& costs, const Order& order) {
 absl::StatusOr<std::vector<std::int32_t>> SortedDuals(
     CostSource& costs, const RunContext& context) {
   MOESCOPE_ASSIGN_OR_RETURN(const Order order, FindOrder(costs, context));
-  std::vector<std::int64_t> duals = DualsOf(costs, order);
+  const std::vector<std::int32_t> own =
+      costs.Entries(order.rows, order.columns);
+  std::vector<std::int64_t> duals = DualsOf(costs, order, own);
   const auto [least, most] = std::minmax_element(duals.begin(), duals.end());
   const std::int64_t middle = *least + (*most - *least) / 2;
   std::vector<std::int32_t> narrow;
@@ -97,11 +111,11 @@ absl::StatusOr<std::vector<std::int32_t>> SortedDuals(
                             costs.RowMinima(duals, context));
   std::size_t best = 0;
   for (std::size_t k = 0; k < order.rows.size(); ++k) {
-    const std::size_t i = order.rows[k];
-    const std::size_t j = order.columns[k];
-    const std::int64_t own =
-        costs.Row(static_cast<std::int64_t>(i))[j] - duals[j];
-    best += own <= minima[i] + kSlack ? 1 : 0;
+    const std::int64_t reduced =
+        own[k] - duals[static_cast<std::size_t>(order.columns[k])];
+    best += reduced <= minima[static_cast<std::size_t>(order.rows[k])] + kSlack
+                ? 1
+                : 0;
   }
   if (static_cast<double>(best) >=
       kLeastShare * static_cast<double>(order.rows.size())) {
