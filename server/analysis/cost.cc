@@ -8,11 +8,13 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+#include "server/analysis/matched_pair_internal.h"
 #include "server/analysis/token_blocks_internal.h"
 
 #include "moescope/analysis/catalogue.h"
 #include "moescope/base/page_cache.h"
 #include "moescope/model/model.h"
+#include "moescope/numerics/device_similarities.h"
 #include "moescope/numerics/matching_null.h"
 #include "moescope/numerics/neuron_cosine.h"
 
@@ -298,6 +300,12 @@ struct Estimator {
         std::max(config.expert_width * config.expert_width + 3 * expert_matrix(),
                  drawn * drawn + kDrawnMatrices * drawn * config.width);
     cost.memory_bytes += RunBytes();
+    if (place.device != "cpu") {
+      cost.device_bytes =
+          internal::MatchingsOnDevice(config.expert_width, config.width,
+                                      static_cast<std::int64_t>(threads)) *
+          numerics::DeviceMatchingBytes(config.expert_width, config.width);
+    }
     // Pairs are shared out to threads: an assignment keeps one of them busy.
     const double solves =
         Real(units * (Count(spec.projections))) / std::min(threads, Real(units));

@@ -16,6 +16,8 @@ namespace moescope::analysis::internal {
 namespace {
 
 constexpr std::int64_t kRowsAtOnce = 64;
+// More matchings at once fill no GPU better, and small ones need little.
+constexpr std::int64_t kMostDeviceBytes = std::int64_t{4} << 30;
 
 numerics::NeuronPair Neurons(const model::ExpertWeights& left,
                              const model::ExpertWeights& right,
@@ -70,12 +72,19 @@ std::int64_t CountFixedPoints(const std::vector<std::int64_t>& permutation) {
 
 }  // namespace
 
+std::int64_t MatchingsOnDevice(std::int64_t width, std::int64_t depth,
+                               std::int64_t threads) {
+  const std::int64_t fit =
+      kMostDeviceBytes / numerics::DeviceMatchingBytes(width, depth);
+  return std::max<std::int64_t>(1, std::min(threads, fit));
+}
+
 absl::StatusOr<MatchedPart> MatchPart(const model::ExpertWeights& left,
                                       const model::ExpertWeights& right,
                                       const std::string& projection,
                                       ThreadPool& pool,
                                       const RunContext& context,
-                                      numerics::SimilarityMatrix& matrix) {
+                                      MatchingMemory& memory) {
   std::vector<numerics::NeuronPair> pairs;
   MatchedPart part;
   for (const std::string& name : spec::ProjectionNames()) {
@@ -86,7 +95,10 @@ absl::StatusOr<MatchedPart> MatchPart(const model::ExpertWeights& left,
       part.flattened.push_back({name, 0, 0});
     }
   }
-  const absl::Status filled = numerics::FillCosines(pairs, pool, context, matrix);
+  const absl::Status filled =
+      memory.device.has_value()
+          ? numerics::FillCosines(pairs, pool, context, *memory.device)
+          : numerics::FillCosines(pairs, pool, context, memory.host);
   // The only argument that a checkpoint's own matrices can make wrong.
   if (absl::IsInvalidArgument(filled)) {
     MOESCOPE_ASSIGN_OR_RETURN(
@@ -95,8 +107,11 @@ absl::StatusOr<MatchedPart> MatchPart(const model::ExpertWeights& left,
                               : absl::InternalError(filled.message());
   }
   MOESCOPE_RETURN_IF_ERROR(filled);
-  MOESCOPE_ASSIGN_OR_RETURN(numerics::Assignment found,
-                            numerics::SolveAssignment(matrix, pool, context));
+  MOESCOPE_ASSIGN_OR_RETURN(
+      numerics::Assignment found,
+      memory.device.has_value()
+          ? numerics::SolveAssignment(*memory.device, context)
+          : numerics::SolveAssignment(memory.host, pool, context));
   for (std::size_t p = 0; p < pairs.size(); ++p) {
     MOESCOPE_ASSIGN_OR_RETURN(
         const numerics::MatchedNeurons matched,
@@ -108,7 +123,7 @@ absl::StatusOr<MatchedPart> MatchPart(const model::ExpertWeights& left,
     part.flattened[p].after = matched.flattened_after;
   }
   part.mean_matched_cosine =
-      part.objective / static_cast<double>(matrix.size()) /
+      part.objective / static_cast<double>(pairs[0].left.rows) /
       static_cast<double>(pairs.size());
   part.kendall_tau = numerics::KendallTauToIdentity(found.permutation);
   part.fixed_points = CountFixedPoints(found.permutation);

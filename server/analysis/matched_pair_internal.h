@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "moescope/base/thread_pool.h"
 #include "moescope/model/checkpoint.h"
 #include "moescope/numerics/assignment.h"
+#include "moescope/numerics/device_similarities.h"
 
 namespace moescope::analysis::internal {
 
@@ -37,15 +39,28 @@ struct MatchedPart {
   std::vector<FlattenedCosines> flattened;
 };
 
+/// Memory to match neurons in, used again for the next: that of the device,
+/// where there is one, which then does what it can.
+struct MatchingMemory {
+  numerics::SimilarityMatrix host;
+  std::optional<numerics::DeviceSimilarities> device;
+};
+
+/// How many matchings of `width` neurons of length `depth` a device has memory
+/// for at once, with `threads` threads to search: one per thread, as long as all
+/// take no more than 4 GiB; at least one.
+std::int64_t MatchingsOnDevice(std::int64_t width, std::int64_t depth,
+                               std::int64_t threads);
+
 /// Matches the neurons of `right` with those of `left` by `projection`, a
-/// projection's name or "joint". `matrix` is memory to work in; what can be
-/// shared out goes through `pool`.
-/// Errors: INTERNAL (shapes, library); CANCELLED, DEADLINE_EXCEEDED.
+/// projection's name or "joint". What can be shared out goes through `pool`.
+/// Errors: INTERNAL (shapes, library); RESOURCE_EXHAUSTED reason
+/// OUT_OF_DEVICE_MEMORY; CANCELLED, DEADLINE_EXCEEDED.
 absl::StatusOr<MatchedPart> MatchPart(const model::ExpertWeights& left,
                                       const model::ExpertWeights& right,
                                       const std::string& projection,
                                       ThreadPool& pool,
                                       const RunContext& context,
-                                      numerics::SimilarityMatrix& matrix);
+                                      MatchingMemory& memory);
 
 }  // namespace moescope::analysis::internal

@@ -64,6 +64,13 @@ class Matching {
     return absl::OkStatus();
   }
 
+  // How many chunks may be made at once, of those that are left.
+  std::int64_t MostAtOnce(std::int64_t left, const ThreadPool& pool) const {
+    return OnDevice() ? std::min(left, internal::MatchingsOnDevice(
+                                           width_, depth_, pool.num_threads()))
+                      : left;
+  }
+
   absl::StatusOr<spec::Chunk> MakeChunk(std::int64_t number, ThreadPool& pool,
                                         const RunContext& context) {
     if (number == 0) {
@@ -77,6 +84,8 @@ class Matching {
   }
 
  private:
+  bool OnDevice() const { return inputs_.device != "cpu"; }
+
   spec::Chunk ParticipantsChunk() const {
     std::vector<std::int64_t> numbers;
     for (const std::string& name : spec_.participants) {
@@ -137,17 +146,20 @@ class Matching {
                               Find(spec_.pairs[at], layer));
     MOESCOPE_ASSIGN_OR_RETURN(const Participant right,
                               Find(spec_.pairs[at + 1], layer));
-    std::unique_ptr<numerics::SimilarityMatrix> matrix = matrices_.Take();
+    std::unique_ptr<internal::MatchingMemory> memory = memories_.Take();
+    if (OnDevice() && !memory->device.has_value()) {
+      memory->device.emplace(inputs_.device);
+    }
     spec::Chunk chunk;
     for (const std::string& projection : spec_.projections) {
       MOESCOPE_ASSIGN_OR_RETURN(
           const MatchedPart part,
           internal::MatchPart(left.weights, right.weights, projection, pool,
-                              context, *matrix));
+                              context, *memory));
       AddPart(internal::LayerName(layer, absl::StrCat(projection, ".")),
               projection == "joint", part, chunk);
     }
-    matrices_.Return(std::move(matrix));
+    memories_.Return(std::move(memory));
     return chunk;
   }
 
@@ -193,7 +205,7 @@ class Matching {
   const std::int64_t depth_;
   const std::int64_t num_pairs_;
   std::optional<numerics::MatchingNull> null_;
-  FreeList<numerics::SimilarityMatrix> matrices_;
+  FreeList<internal::MatchingMemory> memories_;
 };
 
 }  // namespace
@@ -214,13 +226,18 @@ absl::Status RunNeuronMatching(const spec::NeuronMatchingSpec& spec,
   internal::OrderedEmitter emitter(
       resume.chunks, std::max<std::int64_t>(kChunksAhead, 4 * pool.num_threads()),
       sink, {"neuron matching", resume.chunks, total, "pairs"}, context);
-  return pool.ParallelFor(total - resume.chunks, [&](std::int64_t i) {
-    const std::int64_t number = resume.chunks + i;
-    return emitter.Emit(number, [&]() -> absl::StatusOr<spec::Chunk> {
-      MOESCOPE_RETURN_IF_ERROR(context.Check());
-      return matching.MakeChunk(number, pool, context);
-    });
-  });
+  const std::int64_t at_once = matching.MostAtOnce(total - resume.chunks, pool);
+  for (std::int64_t first = resume.chunks; first < total; first += at_once) {
+    const auto emit = [&](std::int64_t i) {
+      return emitter.Emit(first + i, [&]() -> absl::StatusOr<spec::Chunk> {
+        MOESCOPE_RETURN_IF_ERROR(context.Check());
+        return matching.MakeChunk(first + i, pool, context);
+      });
+    };
+    MOESCOPE_RETURN_IF_ERROR(
+        pool.ParallelFor(std::min(at_once, total - first), emit));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace moescope::analysis

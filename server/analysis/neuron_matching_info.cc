@@ -102,7 +102,9 @@ spec::AnalysisInfo NeuronMatchingInfo() {
       "dual), for each projection and jointly for the sum of the three; cosine "
       "of the flattened matrices before and after; Kendall's tau of the "
       "permutation; the same for Gaussian experts of this shape as null. Above "
-      "2048 neurons the null is extrapolated from narrower ones.";
+      "2048 neurons the null is extrapolated from narrower ones. On a GPU the "
+      "cosines and the passes over all pairs of neurons run there; of several "
+      "optimal permutations it may return another one.";
   info.source = "arXiv 2406.18219, section 4.1.2 (reordering) and Table 2";
   info.parameters = internal::DescribeParameters<Spec>(
       {{"model", internal::kModelMeaning},

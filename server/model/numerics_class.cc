@@ -18,6 +18,8 @@ namespace {
 
 // Raised whenever the arithmetic of this layer changes in its last bits.
 constexpr int kForwardVersion = 1;
+// The same of neurons matched on a GPU.
+constexpr int kDeviceMatchingVersion = 1;
 
 // "AVX512": which variant of torch's own loops runs here. show_config is the
 // one place that says so in every supported torch.
@@ -39,16 +41,19 @@ std::string NumericsClass(const std::string& device) {
   const internal::TileShape shape = internal::TileShapeFor(place);
   // One library decides the products: on a GPU it belongs to torch's build.
   std::string library = "torch";
+  std::string matching = absl::StrCat(" matching=", kDeviceMatchingVersion);
   if (place.is_cpu()) {
     const LoadedBlas blas = DescribeBlas();
     library = absl::StrCat(blas.library, "/", blas.core);
+    matching.clear();
   }
   return absl::StrCat(
       "fp32 ", place.is_cpu() ? "cpu" : "cuda", " simd=", InstructionSet(),
       " kernels=", numerics::KernelClass(),
       " neurons=", numerics::NeuronProductType(), " blas=", library,
       " torch=", TORCH_VERSION, " tile=", shape.tile_rows, "x", shape.slice,
-      "x", shape.query_rows, " forward=", kForwardVersion);
+      "x", shape.query_rows, " forward=", kForwardVersion,
+      matching);
 }
 
 }  // namespace moescope::model

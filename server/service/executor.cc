@@ -200,6 +200,7 @@ class AnalysisExecutor final : public Executor {
       return ModelChanged(execution);
     }
     models.inputs.checkpoint = models.checkpoints.front();
+    models.inputs.device = state_.device;
     // It reads all weights anyway.
     if (std::holds_alternative<spec::StaticSuiteSpec>(spec) &&
         !state_.identities->Identify(*models.inputs.checkpoint)

@@ -189,8 +189,9 @@ Log RunSpec(const spec::AnalysisSpec& spec, const RunOptions& options) {
     log.reported.push_back(progress.done);
   });
   RecordingSink sink(log, context.token(), options.cancel_after);
-  log.status = Run(spec, OpenInputs(spec::ModelNames(spec)[0]), options.resume,
-                   pool, context, sink);
+  ModelInputs inputs = OpenInputs(spec::ModelNames(spec)[0]);
+  inputs.device = options.device;
+  log.status = Run(spec, inputs, options.resume, pool, context, sink);
   return log;
 }
 

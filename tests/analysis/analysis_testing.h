@@ -28,6 +28,8 @@ struct RunOptions {
   ResumePoint resume;
   /// The run is cancelled once this many chunks and states are in; -1: never.
   int cancel_after = -1;
+  /// ModelInputs::device. "cpu:0" goes the way of a GPU with tensors on the CPU.
+  std::string device = "cpu";
 };
 
 /// The bundled model or fixture `name` ("tiny-mixtral", "olmoe"), opened once per program, with

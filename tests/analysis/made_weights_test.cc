@@ -66,9 +66,10 @@ class MadeWeightsTest : public ::testing::Test {
     bytes.write("\xc0\x7f", 2);
   }
 
-  Log Run(spec::AnalysisSpec spec) {
+  Log Run(spec::AnalysisSpec spec, const std::string& device = "cpu") {
     Log log;
     ModelInputs inputs;
+    inputs.device = device;
     inputs.checkpoint = *model::Checkpoint::Open(folder_.path());
     log.status = spec::Normalise(FactsOf(*inputs.checkpoint, "made"), nullptr,
                                  {}, spec);
@@ -183,6 +184,30 @@ TEST_F(MadeWeightsTest, ANanSpoilsTheStatisticsOfItsExpertAlone) {
   ASSERT_EQ(norms.size(), 8U);
   EXPECT_THAT(norms[5], IsNan());
   EXPECT_THAT(norms[4], Not(IsNan()));
+}
+
+// "cpu:0": as on a GPU.
+TEST_F(MadeWeightsTest, ANanSpoilsTheMatchingOfItsProjectionAlone) {
+  Make("--hidden 8 --expert-width 4");
+  Spoil(9);
+  spec::NeuronMatchingSpec asked;
+  asked.model = "made";
+  asked.null_draws = 0;
+
+  const Log log = Run(asked);
+  const Log on_device = Run(asked, "cpu:0");
+
+  ASSERT_TRUE(log.status.ok()) << log.status;
+  EXPECT_THAT(Values(log, "gate_proj.nonfinite"), ElementsAre(1));
+  EXPECT_THAT(Values(log, "gate_proj.permutation"), Each(-1));
+  EXPECT_THAT(Values(log, "up_proj.nonfinite"), ElementsAre(0));
+  EXPECT_THAT(Values(log, "joint.objective"), ElementsAre(IsNan()));
+  ASSERT_TRUE(on_device.status.ok()) << on_device.status;
+  EXPECT_THAT(Values(on_device, "gate_proj.nonfinite"), ElementsAre(1));
+  EXPECT_THAT(Values(on_device, "gate_proj.permutation"), Each(-1));
+  EXPECT_EQ(Values(on_device, "up_proj.permutation"),
+            Values(log, "up_proj.permutation"));
+  EXPECT_THAT(Values(on_device, "joint.objective"), ElementsAre(IsNan()));
 }
 
 TEST_F(MadeWeightsTest, AnExpertOfOneNeuronHasOneDirection) {

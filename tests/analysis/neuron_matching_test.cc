@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "moescope/analysis/catalogue.h"
+#include "moescope/numerics/device_similarities.h"
+#include "server/analysis/matched_pair_internal.h"
 #include "tests/analysis/analysis_testing.h"
 
 namespace moescope::analysis {
@@ -176,6 +178,45 @@ INSTANTIATE_TEST_SUITE_P(
         Routed{"jetmoe", "jetmoe", {0, 1}, {0, 1, 2, 3}},
         Routed{"grok1", "grok1", {0, 1}, {0, 1, 2, 3}}));
 
+TEST(NeuronMatchingTest, EqualsTheReferenceOnADevice) {
+  const spec::AnalysisSpec spec =
+      Normalised(Ask("tiny-deepseek", {1, 4}, {0, 1, 2, 5, 31, 17}));
+
+  const Log log = RunSpec(spec, {2, {}, -1, "cpu:0"});
+
+  ASSERT_TRUE(log.status.ok()) << log.status;
+  const Comparison found =
+      CompareAll("matching/tiny-deepseek", "routed", {1, 4}, log);
+  EXPECT_EQ(found.problem, "");
+  EXPECT_GE(found.same, kSameParts * found.parts);
+  EXPECT_EQ(SchemaProblem(spec, log), "");
+  const auto arrays = Join(log);
+  EXPECT_THAT(spec::ToDoubles(arrays.at("layer.1.joint.gap")),
+              ElementsAre(0, 0, 0));
+}
+
+TEST(NeuronMatchingTest, MatchesAsManyPairsAtOnceAsADeviceHasMemoryFor) {
+  // 1.3 GB each; 80 MB each; 23 GB.
+  EXPECT_EQ(internal::MatchingsOnDevice(14336, 4096, 16), 3);
+  EXPECT_EQ(internal::MatchingsOnDevice(1408, 2048, 16), 16);
+  EXPECT_EQ(internal::MatchingsOnDevice(65536, 8192, 4), 1);
+}
+
+TEST(NeuronMatchingTest, StatesTheMemoryOfADevice) {
+  const ModelInputs inputs = OpenInputs("tiny-deepseek");
+  const spec::AnalysisSpec spec =
+      Normalised(Ask("tiny-deepseek", {1}, {0, 1}));
+  ComputePlace place;
+  place.threads = 3;
+  EXPECT_EQ(EstimateCost(spec, *inputs.checkpoint, place).device_bytes, 0);
+  place.device = "cuda:0";
+
+  EXPECT_EQ(EstimateCost(spec, *inputs.checkpoint, place).device_bytes,
+            3 * numerics::DeviceMatchingBytes(
+                    inputs.checkpoint->config().expert_width,
+                    inputs.checkpoint->config().width));
+}
+
 TEST(NeuronMatchingTest, ProvesEveryMatching) {
   const auto arrays =
       Join(RunSpec(Normalised(Ask("tiny-mixtral", {1}, {0, 1, 5, 4}))));
@@ -288,6 +329,17 @@ TEST(NeuronMatchingTest, StatesTheMemoryOfEveryThreadAndOfTheNull) {
   asked.null_draws = 2;
   // At least the six matrices of a draw in place of the two sides.
   EXPECT_GE(memory(5) - plain, 5 * 4 * 3 * neurons * depth);
+}
+
+TEST(NeuronMatchingTest, GivesTheSameBytesForAnyNumberOfThreadsOnADevice) {
+  const spec::AnalysisSpec spec = Normalised(
+      Ask("tiny-deepseek", {1, 2}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}));
+  const std::vector<std::string> whole =
+      Images(RunSpec(spec, {1, {}, -1, "cpu:0"}));
+
+  EXPECT_EQ(Images(RunSpec(spec, {3, {}, -1, "cpu:0"})), whole);
+  EXPECT_EQ(Images(RunSpec(spec, {3, {7, ""}, -1, "cpu:0"})),
+            std::vector<std::string>(whole.begin() + 7, whole.end()));
 }
 
 TEST(NeuronMatchingTest, StopsBetweenChunksWhenCancelled) {

@@ -21,6 +21,7 @@ namespace moescope::model {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 class ForwardErrorTest : public testing::Test {
@@ -259,6 +260,11 @@ TEST(NumericsClassTest, NamesTheFixedShapesAndTheLibraries) {
   EXPECT_THAT(name, HasSubstr(" blas="));
   EXPECT_THAT(name, HasSubstr(" kernels="));
   EXPECT_THAT(name, HasSubstr(" neurons="));
+}
+
+TEST(NumericsClassTest, NamesTheMatchingOnAGpu) {
+  EXPECT_THAT(NumericsClass("cuda:0"), HasSubstr(" matching="));
+  EXPECT_THAT(NumericsClass("cpu"), Not(HasSubstr(" matching=")));
 }
 
 TEST(NumericsClassTest, DiffersWithTheInstructionSetOfTheKernels) {

@@ -44,6 +44,9 @@ struct ModelInputs {
   /// reads most weights fills it along, and it is complete after a run that
   /// went well. May be null, and may be left incomplete by any other analysis.
   std::shared_ptr<model::TreeHasher> hasher;
+  /// As model::ResolveDevice returns it: where analyses of weights that can
+  /// work on a GPU do so, and where `model` lies.
+  std::string device = "cpu";
 };
 
 }  // namespace moescope::analysis

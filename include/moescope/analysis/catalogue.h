@@ -55,6 +55,9 @@ struct CostEstimate {
   /// Beside the weights: what the run itself allocates at its peak. Of a pass:
   /// model::MemoryEstimate of its longest block.
   std::int64_t memory_bytes = 0;
+  /// Beside that on the device of the place, where it is not the host, of an
+  /// analysis that works there without a forward pass.
+  std::int64_t device_bytes = 0;
   /// On the threads of the place. What is not in the page cache now is read from
   /// a disk, at 1 GB/s; other rates: server/analysis/cost.cc.
   double seconds = 0;

@@ -27,12 +27,19 @@ spec::AnalysisInfo NeuronMatchingInfo();
 /// Precision: matching by numerics::FillCosines and SolveAssignment; matched
 /// and flattened cosines in fp64. With a weight that is not finite a pair has
 /// NaN, permutation −1 and zeros for the certificate; such weights are counted.
+/// Device: with inputs.device a GPU, cosines and the passes over all pairs of
+/// neurons (numerics::DeviceSimilarities) run there; searches, the null and what
+/// matched neurons are compared by stay on the host. Which of several optimal
+/// permutations comes out may then differ from the host's.
 /// Cost: 2 F² D flops per pair and projection, and a few passes over F². One
-/// cost matrix (4 F² bytes) per thread; 16 chunks, or 4 per thread if that is
+/// cost matrix (4 F² bytes) per thread; on a GPU, too, as long as all take no
+/// more than 4 GiB there (numerics::DeviceMatchingBytes), at least one. 16
+/// chunks, or 4 per thread if that is
 /// more, wait for a slow pair, then threads do.
 /// Errors: FAILED_PRECONDITION field spec.participants (no shared experts in a
 /// layer, or of another width than a routed expert); INTERNAL (an input is
-/// missing, library failure); CANCELLED, DEADLINE_EXCEEDED.
+/// missing, library failure); RESOURCE_EXHAUSTED reason OUT_OF_DEVICE_MEMORY;
+/// CANCELLED, DEADLINE_EXCEEDED.
 /// Threads: pairs run side by side on `pool`, and what is within a pair where
 /// there are fewer of these than threads; the chunks do not depend on its size.
 absl::Status RunNeuronMatching(const spec::NeuronMatchingSpec& spec,
