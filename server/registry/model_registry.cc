@@ -198,6 +198,14 @@ absl::StatusOr<internal::Claim> ModelRegistry::State::ClaimOf(
   return claim;
 }
 
+internal::Claim ModelRegistry::State::ClaimOf(std::int64_t bytes,
+                                              std::int64_t device_bytes) const {
+  internal::Claim claim;
+  claim.workspace_bytes = HasHostBudget() ? bytes : bytes + device_bytes;
+  claim.device_bytes = HasHostBudget() ? device_bytes : 0;
+  return claim;
+}
+
 absl::StatusOr<ModelHandle> ModelRegistry::Acquire(absl::string_view name,
                                                    std::int64_t workspace_bytes,
                                                    const RunContext& context) {
@@ -225,12 +233,11 @@ absl::StatusOr<ModelHandle> ModelRegistry::Acquire(const internal::Claim& claim,
 }
 
 absl::StatusOr<WorkspaceReservation> ModelRegistry::ReserveWorkspace(
-    std::int64_t bytes, const RunContext& context) {
-  internal::Claim claim;
-  claim.workspace_bytes = bytes;
+    std::int64_t bytes, const RunContext& context, std::int64_t device_bytes) {
+  const internal::Claim claim = state_->ClaimOf(bytes, device_bytes);
   MOESCOPE_RETURN_IF_ERROR(state_->Admit(claim, context).status());
   return WorkspaceReservation(
-      std::make_shared<const WorkspaceReservation::Hold>(state_, bytes));
+      std::make_shared<const WorkspaceReservation::Hold>(state_, claim));
 }
 
 absl::Status ModelRegistry::Load(absl::string_view name,
@@ -310,12 +317,13 @@ absl::Status ModelRegistry::CheckRoom(absl::string_view name) {
 }
 
 absl::Status ModelRegistry::CheckBudget(absl::string_view name,
-                                        std::int64_t workspace_bytes) {
-  internal::Claim claim;
+                                        std::int64_t workspace_bytes,
+                                        std::int64_t device_bytes) {
+  internal::Claim claim = state_->ClaimOf(workspace_bytes, device_bytes);
   if (!name.empty()) {
     MOESCOPE_ASSIGN_OR_RETURN(claim, state_->ClaimOf(name));
+    claim.workspace_bytes = workspace_bytes;
   }
-  claim.workspace_bytes = workspace_bytes;
   const MutexLock lock(state_->mutex);
   const internal::ResidentPtr resident =
       name.empty() ? nullptr : state_->Find(claim.name);
@@ -336,6 +344,7 @@ RegistryStats ModelRegistry::stats() const {
   }
   if (state_->HasHostBudget()) {
     stats.host_workspace_bytes = state_->free_standing_bytes;
+    stats.workspace_bytes += state_->free_standing_device_bytes;
   } else {
     stats.workspace_bytes += state_->free_standing_bytes;
   }

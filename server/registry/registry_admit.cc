@@ -1,6 +1,7 @@
 // Who gets memory: reservations of models and of workspace within the budget.
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -51,7 +52,8 @@ absl::Status ModelTooLarge(const internal::Claim& claim,
       details);
 }
 
-absl::Status WorkspaceTooLarge(std::int64_t needed_bytes,
+absl::Status WorkspaceTooLarge(absl::string_view place,
+                               std::int64_t needed_bytes,
                                std::int64_t available_bytes,
                                std::int64_t budget_bytes) {
   ErrorDetails details =
@@ -59,24 +61,31 @@ absl::Status WorkspaceTooLarge(std::int64_t needed_bytes,
   details.reason = "WORKSPACE_TOO_LARGE";
   return MakeError(absl::StatusCode::kResourceExhausted,
                    absl::StrCat("the analysis needs ", needed_bytes,
-                                " bytes on ", kHost, "; ", available_bytes,
+                                " bytes on ", place, "; ", available_bytes,
                                 " of ", budget_bytes,
                                 " are free; more than the whole budget"),
                    details);
 }
 
-// A place in a queue, given up with this object.
+// A place in queues, given up with this object. Who has one in both has the same
+// number there: the lowest of all numbers is at the front of all its queues.
 class Ticket {
  public:
-  Ticket(Mutex& mutex, std::uint64_t& last, std::deque<std::uint64_t>& queue)
-      : mutex_(mutex), queue_(queue) {
+  using Queue = std::deque<std::uint64_t>;
+
+  Ticket(Mutex& mutex, std::uint64_t& last, std::vector<Queue*> queues)
+      : mutex_(mutex), queues_(std::move(queues)) {
     const MutexLock lock(mutex_);
     number_ = ++last;
-    queue_.push_back(number_);
+    for (Queue* const queue : queues_) {
+      queue->push_back(number_);
+    }
   }
   ~Ticket() {
     const MutexLock lock(mutex_);
-    queue_.erase(std::find(queue_.begin(), queue_.end(), number_));
+    for (Queue* const queue : queues_) {
+      queue->erase(std::find(queue->begin(), queue->end(), number_));
+    }
   }
   Ticket(const Ticket&) = delete;
   Ticket& operator=(const Ticket&) = delete;
@@ -84,7 +93,7 @@ class Ticket {
 
  private:
   Mutex& mutex_;
-  std::deque<std::uint64_t>& queue_;
+  const std::vector<Queue*> queues_;
   std::uint64_t number_ = 0;
 };
 
@@ -106,7 +115,8 @@ EvictionPlan ModelRegistry::State::Plan(
          resident->loaded_at, resident->last_used});
   }
   // What has no model can't be evicted: for the policy there is so much less.
-  const std::int64_t elsewhere = HasHostBudget() ? 0 : free_standing_bytes;
+  const std::int64_t elsewhere =
+      HasHostBudget() ? free_standing_device_bytes : free_standing_bytes;
   return PlanEviction(snapshot, needed_bytes,
                       options.memory_budget_bytes - elsewhere,
                       options.minimum_residence, clock.Now());
@@ -114,10 +124,14 @@ EvictionPlan ModelRegistry::State::Plan(
 
 EvictionPlan ModelRegistry::State::PlanFor(const internal::Claim& claim,
                                            const ResidentPtr& resident) const {
-  if (claim.name.empty() && HasHostBudget()) {
+  if (TakesHost(claim)) {
     EvictionPlan plan;
-    plan.available_bytes = options.host_budget_bytes - free_standing_bytes;
-    plan.fits = claim.workspace_bytes <= plan.available_bytes;
+    plan.fits = true;
+    if (TakesDevice(claim)) {
+      plan = Plan(claim.device_bytes);
+    }
+    plan.fits = plan.fits && claim.workspace_bytes <= options.host_budget_bytes -
+                                                          free_standing_bytes;
     return plan;
   }
   const bool loads = !claim.name.empty() && resident == nullptr;
@@ -128,17 +142,27 @@ EvictionPlan ModelRegistry::State::PlanFor(const internal::Claim& claim,
 absl::Status ModelRegistry::State::Refusal(const internal::Claim& claim,
                                            const ResidentPtr& resident,
                                            EvictionPlan plan) const {
-  const bool on_host = claim.name.empty() && HasHostBudget();
-  const std::int64_t budget =
-      on_host ? options.host_budget_bytes : options.memory_budget_bytes;
+  if (TakesHost(claim)) {
+    const std::int64_t host_budget = options.host_budget_bytes;
+    if (claim.workspace_bytes > host_budget) {
+      return WorkspaceTooLarge(kHost, claim.workspace_bytes,
+                               host_budget - free_standing_bytes, host_budget);
+    }
+    return claim.device_bytes <= options.memory_budget_bytes
+               ? absl::OkStatus()
+               : WorkspaceTooLarge(options.device, claim.device_bytes,
+                                   plan.available_bytes,
+                                   options.memory_budget_bytes);
+  }
+  const std::int64_t budget = options.memory_budget_bytes;
   const bool never =
       claim.estimate.weight_bytes + claim.workspace_bytes > budget;
   if (!never && claim.waits) {
     return absl::OkStatus();
   }
   if (claim.name.empty()) {
-    return WorkspaceTooLarge(claim.workspace_bytes, plan.available_bytes,
-                             budget);
+    return WorkspaceTooLarge(kHost, claim.workspace_bytes,
+                             plan.available_bytes, budget);
   }
   if (never) {
     plan.would_have_to_go.clear();
@@ -198,8 +222,10 @@ internal::Attempt ModelRegistry::State::Try(const internal::Claim& claim,
     attempt.again = attempt.refusal.ok();
     return attempt;
   }
-  const bool on_host = claim.name.empty() && HasHostBudget();
-  if (claim.waits && ticket != (on_host ? host_queue : device_queue).front()) {
+  const bool first =
+      (!TakesHost(claim) || ticket == host_queue.front()) &&
+      (!TakesDevice(claim) || ticket == device_queue.front());
+  if (claim.waits && !first) {
     attempt.again = true;
     return attempt;
   }
@@ -208,6 +234,7 @@ internal::Attempt ModelRegistry::State::Try(const internal::Claim& claim,
   }
   if (claim.name.empty()) {
     free_standing_bytes += claim.workspace_bytes;
+    free_standing_device_bytes += claim.device_bytes;
     return attempt;
   }
   if (resident == nullptr) {
@@ -233,9 +260,14 @@ void ModelRegistry::State::AwaitFreed() {
 
 absl::StatusOr<internal::ResidentPtr> ModelRegistry::State::Admit(
     const internal::Claim& claim, const RunContext& context) {
-  const bool on_host = claim.name.empty() && HasHostBudget();
-  const Ticket ticket(mutex, last_ticket,
-                      on_host ? host_queue : device_queue);
+  std::vector<Ticket::Queue*> queues;
+  if (TakesHost(claim)) {
+    queues.push_back(&host_queue);
+  }
+  if (TakesDevice(claim)) {
+    queues.push_back(&device_queue);
+  }
+  const Ticket ticket(mutex, last_ticket, std::move(queues));
   for (bool told = false;; told = true) {
     MOESCOPE_RETURN_IF_ERROR(context.Check());
     internal::Attempt attempt = [&] {

@@ -174,9 +174,11 @@ void ModelRegistry::State::Unpin(const ResidentPtr& resident,
   Free({resident});
 }
 
-void ModelRegistry::State::GiveBack(std::int64_t free_standing) {
+void ModelRegistry::State::GiveBack(std::int64_t free_standing,
+                                    std::int64_t on_device) {
   const MutexLock lock(mutex);
   free_standing_bytes -= free_standing;
+  free_standing_device_bytes -= on_device;
   changed.NotifyAll();
 }
 

@@ -64,6 +64,9 @@ struct Claim {
   std::shared_ptr<const model::Checkpoint> checkpoint;
   model::MemoryEstimate estimate;
   std::int64_t workspace_bytes = 0;
+  /// Of workspace alone: what it takes on the device beside that, where the host
+  /// has a budget of its own.
+  std::int64_t device_bytes = 0;
   /// Whether to wait for memory that others hold only for now.
   bool waits = true;
 };
@@ -117,10 +120,12 @@ struct ModelRegistry::State {
   std::map<std::string, Memory> memories ABSL_GUARDED_BY(mutex);
   std::map<std::string, OpenedCheckpoint> checkpoints ABSL_GUARDED_BY(mutex);
   std::vector<Loader> loaders ABSL_GUARDED_BY(mutex);
-  /// Reserved without a model.
+  /// Reserved without a model: on the host where that has a budget of its own,
+  /// and then on the device.
   std::int64_t free_standing_bytes ABSL_GUARDED_BY(mutex) = 0;
+  std::int64_t free_standing_device_bytes ABSL_GUARDED_BY(mutex) = 0;
   /// Claims that wait, oldest first: on the device, and on the host where that
-  /// has a budget of its own. A later one does not overtake, or small ones could
+  /// has a budget of its own; some on both. A later one does not overtake, or small ones could
   /// keep a large one waiting for ever. Nobody holds anything while in here.
   std::deque<std::uint64_t> device_queue ABSL_GUARDED_BY(mutex);
   std::deque<std::uint64_t> host_queue ABSL_GUARDED_BY(mutex);
@@ -134,6 +139,9 @@ struct ModelRegistry::State {
   absl::StatusOr<internal::Claim> ClaimOf(absl::string_view name)
       ABSL_LOCKS_EXCLUDED(mutex);
 
+  /// Workspace alone, so much on the host and on the device.
+  internal::Claim ClaimOf(std::int64_t bytes, std::int64_t device_bytes) const;
+
   /// The one that new callers get: loading or ready; nullptr when there is
   /// none.
   ResidentPtr Find(absl::string_view name) const
@@ -142,6 +150,13 @@ struct ModelRegistry::State {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   /// Whether what has no model lies in a budget of its own.
   bool HasHostBudget() const { return options.host_budget_bytes > 0; }
+  /// Where a claim takes memory.
+  bool TakesHost(const internal::Claim& claim) const {
+    return claim.name.empty() && HasHostBudget();
+  }
+  bool TakesDevice(const internal::Claim& claim) const {
+    return !TakesHost(claim) || claim.device_bytes > 0;
+  }
   /// For `needed_bytes` on the device; `kept` is not evicted for it.
   EvictionPlan Plan(std::int64_t needed_bytes,
                     const internal::Resident* kept = nullptr) const
@@ -193,7 +208,8 @@ struct ModelRegistry::State {
   void Free(const std::vector<ResidentPtr>& victims) ABSL_LOCKS_EXCLUDED(mutex);
   void Unpin(const ResidentPtr& resident, std::int64_t workspace_bytes)
       ABSL_LOCKS_EXCLUDED(mutex);
-  void GiveBack(std::int64_t free_standing) ABSL_LOCKS_EXCLUDED(mutex);
+  void GiveBack(std::int64_t free_standing, std::int64_t on_device)
+      ABSL_LOCKS_EXCLUDED(mutex);
 
   /// Waits until `resident`, whose `waiters` counts the caller, is ready, and
   /// turns the caller into a pin; gives `workspace_bytes` back on an error.
@@ -232,16 +248,20 @@ class ModelHandle::Pin {
 
 class WorkspaceReservation::Hold {
  public:
-  /// `bytes` are reserved for this object.
-  Hold(std::shared_ptr<ModelRegistry::State> state, std::int64_t bytes)
-      : state_(std::move(state)), bytes_(bytes) {}
-  ~Hold() { state_->GiveBack(bytes_); }
+  /// The claim's bytes are reserved for this object.
+  Hold(std::shared_ptr<ModelRegistry::State> state,
+       const internal::Claim& claim)
+      : state_(std::move(state)),
+        bytes_(claim.workspace_bytes),
+        device_bytes_(claim.device_bytes) {}
+  ~Hold() { state_->GiveBack(bytes_, device_bytes_); }
   Hold(const Hold&) = delete;
   Hold& operator=(const Hold&) = delete;
 
  private:
   const std::shared_ptr<ModelRegistry::State> state_;
   const std::int64_t bytes_;
+  const std::int64_t device_bytes_;
 };
 
 }  // namespace moescope

@@ -162,7 +162,7 @@ v1::JobCost ToMessage(const CostView& cost) {
   message.set_tokens(cost.tokens);
   message.set_flops(cost.flops);
   message.set_read_bytes(cost.bytes_read);
-  message.set_memory_bytes(cost.memory_bytes);
+  message.set_memory_bytes(cost.memory_bytes + cost.device_bytes);
   return message;
 }
 

@@ -90,7 +90,7 @@ absl::Status CheckMemory(Service::State& state,
       analysis::NeedsModel(prepared.spec)
           ? spec::ModelNames(prepared.spec).front()
           : std::string(),
-      cost.memory_bytes);
+      cost.memory_bytes, cost.device_bytes);
 }
 
 // Makes the job, and drops a cached row first whose bytes are gone.

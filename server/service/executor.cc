@@ -180,17 +180,18 @@ class AnalysisExecutor final : public Executor {
     OpenedModels models;
     MOESCOPE_ASSIGN_OR_RETURN(models.checkpoints,
                               OpenCheckpoints(state_, spec));
-    const std::int64_t workspace =
-        EstimateCost(state_, spec, models.checkpoints).memory_bytes;
+    const analysis::CostEstimate cost =
+        EstimateCost(state_, spec, models.checkpoints);
     if (analysis::NeedsModel(spec)) {
       MOESCOPE_ASSIGN_OR_RETURN(
           models.handle,
-          state_.registry->Acquire(spec::ModelNames(spec).front(), workspace,
-                                   context));
+          state_.registry->Acquire(spec::ModelNames(spec).front(),
+                                   cost.memory_bytes, context));
     } else {
       MOESCOPE_ASSIGN_OR_RETURN(
           models.workspace,
-          state_.registry->ReserveWorkspace(workspace, context));
+          state_.registry->ReserveWorkspace(cost.memory_bytes, context,
+                                            cost.device_bytes));
     }
     const std::vector<std::string> keys =
         PossibleKeys(state_, spec, models.checkpoints);

@@ -260,6 +260,7 @@ CostView Service::EstimateCost(const PreparedAnalysis& prepared) const {
   view.bytes_read = cost.bytes_read;
   view.flops = cost.flops;
   view.memory_bytes = cost.memory_bytes;
+  view.device_bytes = cost.device_bytes;
   view.seconds = cost.seconds;
   return view;
 }

@@ -5,8 +5,10 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "absl/time/clock.h"
@@ -17,6 +19,7 @@
 namespace moescope {
 namespace {
 
+using ::testing::HasSubstr;
 using WorkspaceReservationTest = ModelRegistryTest;
 
 TEST_F(WorkspaceReservationTest, WorkspaceIsReservedForAsLongAsItsHandle) {
@@ -172,6 +175,94 @@ TEST_F(WorkspaceReservationTest, AHostBudgetOfItsOwnLeavesTheDeviceAlone) {
   EXPECT_EQ(GetErrorDetails(registry.ReserveWorkspace(1001, context_).status())
                 .metadata.at("budget_bytes"),
             "1000");
+}
+
+TEST_F(WorkspaceReservationTest, WorkOnTheDeviceTakesFromBothBudgets) {
+  ModelRegistry::Options options;
+  options.device = "cuda:0";
+  options.memory_budget_bytes = 100;
+  options.host_budget_bytes = 1000;
+  ModelRegistry registry(options,
+                         std::make_unique<FakeModelSource>(
+                             std::map<std::string, std::int64_t>{{"a", 40}}),
+                         clock_);
+  ASSERT_TRUE(registry.Load("a", context_).ok());
+  clock_.Advance(absl::Seconds(10));
+  RunContext impatient;
+  impatient.set_deadline(absl::Now() + absl::Milliseconds(20));
+
+  WorkspaceReservation held = *registry.ReserveWorkspace(300, context_, 50);
+  EXPECT_EQ(registry.Get("a")->state, ModelState::kReady);
+  EXPECT_EQ(registry.stats().workspace_bytes, 50);
+  EXPECT_EQ(registry.stats().host_workspace_bytes, 300);
+  // Makes room on the device, as a model would.
+  WorkspaceReservation more = *registry.ReserveWorkspace(300, context_, 50);
+  EXPECT_EQ(registry.Get("a")->state, ModelState::kUnloaded);
+  EXPECT_EQ(
+      registry.ReserveWorkspace(1, impatient, 1).status().code(),
+      absl::StatusCode::kDeadlineExceeded);
+  EXPECT_TRUE(registry.ReserveWorkspace(400, context_).ok());
+  held = WorkspaceReservation();
+
+  EXPECT_EQ(registry.stats().workspace_bytes, 50);
+  EXPECT_EQ(registry.stats().host_workspace_bytes, 300);
+  EXPECT_TRUE(registry.ReserveWorkspace(1, context_, 1).ok());
+}
+
+TEST_F(WorkspaceReservationTest, WhatExceedsEitherBudgetIsRefusedByItsName) {
+  ModelRegistry::Options options;
+  options.device = "cuda:0";
+  options.memory_budget_bytes = 100;
+  options.host_budget_bytes = 1000;
+  ModelRegistry registry(options,
+                         std::make_unique<FakeModelSource>(
+                             std::map<std::string, std::int64_t>{{"a", 40}}),
+                         clock_);
+
+  const absl::Status on_device =
+      registry.ReserveWorkspace(999, context_, 101).status();
+  const absl::Status on_host =
+      registry.ReserveWorkspace(1001, context_, 99).status();
+
+  EXPECT_EQ(GetErrorDetails(on_device).reason, "WORKSPACE_TOO_LARGE");
+  EXPECT_EQ(GetErrorDetails(on_device).metadata.at("budget_bytes"), "100");
+  EXPECT_THAT(std::string(on_device.message()), HasSubstr("cuda:0"));
+  EXPECT_EQ(GetErrorDetails(on_host).metadata.at("budget_bytes"), "1000");
+  EXPECT_EQ(registry.CheckBudget("", 999, 101), on_device);
+  EXPECT_TRUE(registry.CheckBudget("", 1000, 100).ok());
+  EXPECT_EQ(registry.stats().host_workspace_bytes, 0);
+}
+
+TEST_F(WorkspaceReservationTest, ManyUsersOfBothBudgetsAllGetTheirTurn) {
+  ModelRegistry::Options options;
+  options.device = "cuda:0";
+  options.memory_budget_bytes = 100;
+  options.host_budget_bytes = 100;
+  options.minimum_residence = absl::ZeroDuration();
+  ModelRegistry registry(options,
+                         std::make_unique<FakeModelSource>(
+                             std::map<std::string, std::int64_t>{{"a", 40}}),
+                         clock_);
+  std::vector<std::thread> threads;
+  std::atomic<int> served{0};
+  const std::vector<std::pair<std::int64_t, std::int64_t>> uses = {
+      {90, 0}, {60, 60}, {10, 90}, {90, 10}};
+  for (const auto& [host, device] : uses) {
+    threads.emplace_back([&, host = host, device = device] {
+      for (int i = 0; i < 20; ++i) {
+        EXPECT_TRUE(registry.ReserveWorkspace(host, RunContext(), device).ok());
+        EXPECT_TRUE(registry.Acquire("a", device, RunContext()).ok() ||
+                    device > 60);
+        ++served;
+      }
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  EXPECT_EQ(served, 80);
+  EXPECT_EQ(registry.stats().workspace_bytes, 0);
+  EXPECT_EQ(registry.stats().host_workspace_bytes, 0);
 }
 
 TEST_F(WorkspaceReservationTest, ManyUsersWithWorkspaceAllGetTheirTurn) {

@@ -137,8 +137,8 @@ class ModelRegistry {
     /// Name of the device in messages.
     std::string device = "cpu";
     std::int64_t memory_budget_bytes = std::numeric_limits<std::int64_t>::max();
-    /// Where the device is not the host: the budget of ReserveWorkspace. 0: that
-    /// takes from the one above.
+    /// Where the device is not the host: the budget of what ReserveWorkspace
+    /// takes there. 0: all comes from the one above.
     std::int64_t host_budget_bytes = 0;
     /// A model is not evicted sooner than this after it was loaded.
     absl::Duration minimum_residence = absl::Seconds(10);
@@ -188,18 +188,21 @@ class ModelRegistry {
                                       std::int64_t workspace_bytes,
                                       const RunContext& context);
 
-  /// `bytes` for work without a resident model; waits for them as Acquire does.
-  /// Errors: RESOURCE_EXHAUSTED reason WORKSPACE_TOO_LARGE when they exceed the
+  /// `bytes` of the host, where that has a budget of its own, and `device_bytes`
+  /// of the device for work without a resident model, both at once; waits for
+  /// them as Acquire does.
+  /// Errors: RESOURCE_EXHAUSTED reason WORKSPACE_TOO_LARGE when they exceed a
   /// budget (metadata needed_bytes, available_bytes, budget_bytes); CANCELLED,
   /// DEADLINE_EXCEEDED.
   absl::StatusOr<WorkspaceReservation> ReserveWorkspace(
-      std::int64_t bytes, const RunContext& context);
+      std::int64_t bytes, const RunContext& context,
+      std::int64_t device_bytes = 0);
 
   /// OK unless Acquire could never be admitted, however long it waits; with an
   /// empty name the same of ReserveWorkspace.
   /// Errors: as theirs.
-  absl::Status CheckBudget(absl::string_view name,
-                           std::int64_t workspace_bytes);
+  absl::Status CheckBudget(absl::string_view name, std::int64_t workspace_bytes,
+                           std::int64_t device_bytes = 0);
 
   /// Makes the model resident and leaves it there, unpinned. Waits for nobody:
   /// there must be room for it and the workspace of a default block now.

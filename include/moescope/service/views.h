@@ -96,6 +96,8 @@ struct CostView {
   std::int64_t bytes_read = 0;
   double flops = 0;
   std::int64_t memory_bytes = 0;
+  /// Beside that on the device, of an analysis of weights that works there.
+  std::int64_t device_bytes = 0;
   double seconds = 0;
 };
 
