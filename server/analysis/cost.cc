@@ -296,7 +296,7 @@ struct Estimator {
             ? std::min(config.expert_width, numerics::kMaxSimulatedWidth)
             : 0;
     cost.memory_bytes =
-        place.threads * 4 *
+        static_cast<std::int64_t>(threads) * 4 *
         std::max(config.expert_width * config.expert_width + 3 * expert_matrix(),
                  drawn * drawn + kDrawnMatrices * drawn * config.width);
     cost.memory_bytes += RunBytes();
@@ -434,7 +434,7 @@ struct Estimator {
     size.longest_sequence = Longest(input);
     size.all_experts = all_experts;
     size.logits = false;
-    size.threads = place.threads;
+    size.threads = static_cast<int>(threads);
     cost.memory_bytes =
         model::Model::Estimate(checkpoint, place.device, size).workspace_bytes;
     return cost;

@@ -15,7 +15,6 @@
 namespace moescope::analysis::internal {
 namespace {
 
-constexpr std::int64_t kRowsAtOnce = 64;
 // More matchings at once fill no GPU better, and small ones need little.
 constexpr std::int64_t kMostDeviceBytes = std::int64_t{4} << 30;
 
@@ -29,29 +28,15 @@ numerics::NeuronPair Neurons(const model::ExpertWeights& left,
   return {left[projection], right[projection]};
 }
 
-absl::StatusOr<std::int64_t> CountNonfinite(const numerics::MatrixView& view,
-                                            const RunContext& context) {
-  std::vector<float> rows(static_cast<std::size_t>(kRowsAtOnce * view.cols));
-  std::int64_t count = 0;
-  for (std::int64_t r = 0; r < view.rows; r += kRowsAtOnce) {
-    MOESCOPE_RETURN_IF_ERROR(context.Check());
-    const std::int64_t n = std::min(kRowsAtOnce, view.rows - r);
-    numerics::WidenRows(view, r, n, rows.data());
-    count += std::count_if(rows.begin(), rows.begin() + n * view.cols,
-                           [](float x) { return !std::isfinite(x); });
-  }
-  return count;
-}
-
 absl::StatusOr<MatchedPart> WithoutMatching(
-    const std::vector<numerics::NeuronPair>& pairs, const RunContext& context,
-    MatchedPart part) {
+    const std::vector<numerics::NeuronPair>& pairs, ThreadPool& pool,
+    const RunContext& context, MatchedPart part) {
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   for (const numerics::NeuronPair& pair : pairs) {
     MOESCOPE_ASSIGN_OR_RETURN(const std::int64_t left,
-                              CountNonfinite(pair.left, context));
+                              numerics::CountNonfinite(pair.left, pool, context));
     MOESCOPE_ASSIGN_OR_RETURN(const std::int64_t right,
-                              CountNonfinite(pair.right, context));
+                              numerics::CountNonfinite(pair.right, pool, context));
     part.nonfinite += left + right;
   }
   part.permutation.assign(static_cast<std::size_t>(pairs[0].left.rows), -1);
@@ -102,7 +87,7 @@ absl::StatusOr<MatchedPart> MatchPart(const model::ExpertWeights& left,
   // The only argument that a checkpoint's own matrices can make wrong.
   if (absl::IsInvalidArgument(filled)) {
     MOESCOPE_ASSIGN_OR_RETURN(
-        part, WithoutMatching(pairs, context, std::move(part)));
+        part, WithoutMatching(pairs, pool, context, std::move(part)));
     return part.nonfinite > 0 ? absl::StatusOr<MatchedPart>(std::move(part))
                               : absl::InternalError(filled.message());
   }

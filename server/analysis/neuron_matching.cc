@@ -225,7 +225,7 @@ absl::Status RunNeuronMatching(const spec::NeuronMatchingSpec& spec,
   MOESCOPE_RETURN_IF_ERROR(matching.DrawNull(pool, context));
   internal::OrderedEmitter emitter(
       resume.chunks, std::max<std::int64_t>(kChunksAhead, 4 * pool.num_threads()),
-      sink, {"neuron matching", resume.chunks, total, "pairs"}, context);
+      sink, {"neuron matching", resume.chunks, total, "chunks"}, context);
   const std::int64_t at_once = matching.MostAtOnce(total - resume.chunks, pool);
   for (std::int64_t first = resume.chunks; first < total; first += at_once) {
     const auto emit = [&](std::int64_t i) {

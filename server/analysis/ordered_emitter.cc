@@ -1,5 +1,6 @@
 #include "server/analysis/ordered_emitter_internal.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/time/time.h"
@@ -27,17 +28,14 @@ OrderedEmitter::OrderedEmitter(std::int64_t first, std::int64_t ahead,
 absl::Status OrderedEmitter::Emit(
     std::int64_t number,
     const std::function<absl::StatusOr<spec::Chunk>()>& make) {
-  spec::Chunk chunk;
-  const absl::Status made = CatchExceptions([&] {
-    absl::StatusOr<spec::Chunk> found = make();
-    if (found.ok()) {
-      chunk = *std::move(found);
-    }
-    return found.status();
-  });
+  absl::StatusOr<spec::Chunk> made = CatchExceptionsOf<spec::Chunk>(make);
   const MutexLock lock(mutex_);
-  const absl::Status put = made.ok() ? Put(number, std::move(chunk)) : made;
-  failed_ = failed_ || !put.ok();
+  const bool is_made = made.ok();
+  absl::Status put = is_made ? Put(number, *std::move(made)) : made.status();
+  if (!put.ok()) {
+    // What was made can have failed only from the next chunk on.
+    given_up_ = std::min(given_up_, is_made ? next_ : number);
+  }
   changed_.NotifyAll();
   return put;
 }
@@ -59,12 +57,12 @@ absl::Status OrderedEmitter::Put(std::int64_t number, spec::Chunk chunk) {
 }
 
 absl::Status OrderedEmitter::WaitForTurn(std::int64_t number) {
-  while (number > next_ + ahead_ && !failed_) {
+  while (number > next_ + ahead_ && number <= given_up_) {
     changed_.WaitFor(mutex_, kBetweenChecks);
     MOESCOPE_RETURN_IF_ERROR(context_.Check());
   }
-  return failed_ ? absl::CancelledError("an earlier chunk failed")
-                 : absl::OkStatus();
+  return number > given_up_ ? absl::CancelledError("an earlier chunk failed")
+                            : absl::OkStatus();
 }
 
 }  // namespace moescope::analysis::internal

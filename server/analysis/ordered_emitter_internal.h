@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 
 #include "absl/base/thread_annotations.h"
@@ -31,8 +32,8 @@ class OrderedEmitter {
 
   /// Makes chunk `number` and emits it and those that have waited for it.
   /// Errors: those of `make` (what it throws as by CatchExceptions) and of the
-  /// sink, after which whoever waits gives up, too (CANCELLED); CANCELLED,
-  /// DEADLINE_EXCEEDED, also while it waits.
+  /// sink, after which later chunks give up, too (CANCELLED), and earlier ones
+  /// are still emitted; CANCELLED, DEADLINE_EXCEEDED, also while it waits.
   absl::Status Emit(std::int64_t number,
                     const std::function<absl::StatusOr<spec::Chunk>()>& make);
 
@@ -47,7 +48,9 @@ class OrderedEmitter {
   const RunContext& context_;
   Mutex mutex_;
   CondVar changed_;
-  bool failed_ ABSL_GUARDED_BY(mutex_) = false;
+  // The lowest chunk that will not come.
+  std::int64_t given_up_ ABSL_GUARDED_BY(mutex_) =
+      std::numeric_limits<std::int64_t>::max();
   std::int64_t next_ ABSL_GUARDED_BY(mutex_);
   Progress progress_ ABSL_GUARDED_BY(mutex_);
   std::map<std::int64_t, spec::Chunk> waiting_ ABSL_GUARDED_BY(mutex_);

@@ -49,7 +49,9 @@ absl::StatusOr<internal::RegressionMaps> ReadMaps(
   }
   MOESCOPE_ASSIGN_OR_RETURN(const numerics::MatrixView router,
                             inputs.checkpoint->Router(layer));
-  maps.router_nonfinite = numerics::CountNonfinite(router);
+  MOESCOPE_ASSIGN_OR_RETURN(
+      maps.router_nonfinite,
+      numerics::CountNonfinite(router, pool, context));
   MOESCOPE_ASSIGN_OR_RETURN(
       maps.router,
       internal::AddRouterSimilarity(*inputs.checkpoint, layer, "", unused));

@@ -79,7 +79,9 @@ class Suite {
     }
     MOESCOPE_ASSIGN_OR_RETURN(const numerics::MatrixView router,
                               inputs_.checkpoint->Router(layer));
-    maps.router_nonfinite = numerics::CountNonfinite(router);
+    MOESCOPE_ASSIGN_OR_RETURN(
+        maps.router_nonfinite,
+        numerics::CountNonfinite(router, pool_, context_));
     spec::Chunk chunk;
     MOESCOPE_ASSIGN_OR_RETURN(
         maps.router,

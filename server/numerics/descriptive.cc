@@ -46,6 +46,11 @@ std::int64_t CountNonfinite(absl::Span<const double> values) {
                        [](double x) { return !std::isfinite(x); });
 }
 
+bool IsConstant(absl::Span<const double> values) {
+  return std::all_of(values.begin(), values.end(),
+                     [&](double value) { return value == values[0]; });
+}
+
 Moments ComputeMoments(absl::Span<const double> values) {
   Moments moments;
   moments.count = static_cast<std::int64_t>(values.size());

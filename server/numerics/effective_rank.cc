@@ -5,13 +5,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <exception>
 #include <limits>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
-
+#include "moescope/base/catch_exceptions.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/numerics/widen_rows.h"
 #include "server/numerics/bfloat16_panels_internal.h"
@@ -210,11 +208,8 @@ absl::StatusOr<Spectrum> ComputeSpectrum(const MatrixView& matrix,
   if (matrix.size() == 0) {
     return Spectrum{};
   }
-  try {
-    return ComputeUnguarded(matrix, pool, context);
-  } catch (const std::exception& error) {
-    return absl::InternalError(absl::StrCat("spectrum: ", error.what()));
-  }
+  return CatchExceptionsOf<Spectrum>(
+      [&] { return ComputeUnguarded(matrix, pool, context); });
 }
 
 }  // namespace moescope::numerics

@@ -133,6 +133,8 @@ class GramRun {
     };
     MOESCOPE_RETURN_IF_ERROR(pool.ParallelFor(chunks, run));
     Finish();
+    MOESCOPE_RETURN_IF_ERROR(CountAllNonfinite(pool, context));
+    KeepWhatWasAsked();
     return std::move(result_);
   }
 
@@ -483,12 +485,23 @@ class GramRun {
     for (double& x : result_.mean_column) {
       x = cols_ == 0 ? 0.0 : x / static_cast<double>(cols_);
     }
+  }
+
+  absl::Status CountAllNonfinite(ThreadPool& pool, const RunContext& context) {
     for (std::int64_t n = 0; n < n_; ++n) {
-      const auto i = static_cast<std::size_t>(n);
-      result_.nonfinite.push_back(
-          MayHaveNonfinite(n) ? CountNonfinite(views_[i]) : 0);
+      std::int64_t count = 0;
+      if (MayHaveNonfinite(n)) {
+        MOESCOPE_ASSIGN_OR_RETURN(
+            count, CountNonfinite(views_[static_cast<std::size_t>(n)], pool,
+                                  context));
+      }
+      result_.nonfinite.push_back(count);
     }
-    // What came along with what was asked for.
+    return absl::OkStatus();
+  }
+
+  // And not what came along with it.
+  void KeepWhatWasAsked() {
     const auto keep = [](bool asked, std::vector<double>& values) {
       if (!asked) {
         values.clear();

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "moescope/base/error.h"
+#include "moescope/numerics/descriptive.h"
 
 namespace moescope::numerics {
 namespace {
@@ -95,6 +96,10 @@ absl::StatusOr<LineFit> FitLine(absl::Span<const double> x,
                                           x.size(), " of x; at least ",
                                           kFewest, " of each are needed"));
   }
+  // Before the mean is rounded: what is constant has no digit to spare.
+  if (IsConstant(x)) {
+    return LineFit{kNan, kNan, kNan, kNan};
+  }
   const double mean_x = Mean(x);
   const double mean_y = Mean(y);
   double xx = 0;
@@ -111,9 +116,10 @@ absl::StatusOr<LineFit> FitLine(absl::Span<const double> x,
     return LineFit{kNan, kNan, kNan, kNan};
   }
   LineFit fit;
-  fit.slope = xy / xx;
-  fit.intercept = mean_y - fit.slope * mean_x;
-  fit.r = yy > 0 ? std::clamp(xy / std::sqrt(xx) / std::sqrt(yy), -1.0, 1.0)
+  const bool is_flat = IsConstant(y);
+  fit.slope = is_flat ? 0 : xy / xx;
+  fit.intercept = is_flat ? y[0] : mean_y - fit.slope * mean_x;
+  fit.r = yy > 0 && !is_flat ? std::clamp(xy / std::sqrt(xx) / std::sqrt(yy), -1.0, 1.0)
                  : 0.0;
   const double degrees = static_cast<double>(x.size() - 2);
   fit.p_value = StudentTwoSided(

@@ -10,6 +10,7 @@
 
 #include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
+#include "moescope/numerics/descriptive.h"
 
 namespace moescope::numerics {
 namespace {
@@ -41,8 +42,10 @@ class Mantel {
   Mantel(absl::Span<const double> x, absl::Span<const double> y,
          std::int64_t size)
       : size_(size), x_(x.begin(), x.end()), target_(LowerTriangle(y, size)) {
-    Centre(target_);
     std::vector<double> base = LowerTriangle(x, size);
+    // Before means are rounded: what is constant has no digit to spare.
+    const bool is_constant = IsConstant(base) || IsConstant(target_);
+    Centre(target_);
     const double mean = Centre(base);
     for (double& value : x_) {
       value -= mean;
@@ -53,7 +56,7 @@ class Mantel {
     scale_ = norm(base) * norm(target_);
     std::vector<std::int64_t> identity(static_cast<std::size_t>(size));
     std::iota(identity.begin(), identity.end(), 0);
-    r_ = scale_ > 0 ? Correlation(identity)
+    r_ = scale_ > 0 && !is_constant ? Correlation(identity)
                     : std::numeric_limits<double>::quiet_NaN();
   }
 

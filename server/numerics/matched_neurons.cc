@@ -39,7 +39,7 @@ absl::Status CheckPermutation(absl::Span<const std::int64_t> permutation,
 }
 
 double Quotient(double product, double left_square, double right_square) {
-  return left_square > 0 && right_square > 0
+  return left_square != 0 && right_square != 0
              ? product / (std::sqrt(left_square) * std::sqrt(right_square))
              : 0.0;
 }

@@ -30,7 +30,8 @@ class Gaussians {
     random_.seed(sequence);
   }
 
-  void Fill(std::vector<float>& values) {
+  // An even number at a time goes on where the last call ended.
+  void Fill(absl::Span<float> values) {
     constexpr double kUnit = 0x1p-53;
     constexpr double kTurn = 6.283185307179586;
     for (std::size_t i = 0; i < values.size(); i += 2) {
@@ -49,6 +50,24 @@ class Gaussians {
   std::mt19937_64 random_;
 };
 
+// Numbers between two looks at cancellation: some milliseconds.
+constexpr std::size_t kNumbersAtOnce = std::size_t{1} << 18;
+
+absl::StatusOr<std::vector<float>> DrawMatrix(std::int64_t elements,
+                                              Gaussians& gaussians,
+                                              const RunContext& context) {
+  const auto count = static_cast<std::size_t>(elements);
+  std::vector<float> matrix;
+  matrix.reserve(count);
+  while (matrix.size() < count) {
+    MOESCOPE_RETURN_IF_ERROR(context.Check());
+    const std::size_t begin = matrix.size();
+    matrix.resize(std::min(count, begin + kNumbersAtOnce));
+    gaussians.Fill(absl::MakeSpan(matrix).subspan(begin));
+  }
+  return matrix;
+}
+
 absl::StatusOr<double> MeanMatched(absl::Span<const NeuronPair> pairs,
                                    ThreadPool& pool, const RunContext& context,
                                    SimilarityMatrix& matrix) {
@@ -66,14 +85,13 @@ absl::StatusOr<Draw> RunDraw(std::int64_t width, std::int64_t depth,
     return static_cast<std::uint32_t>(value & 0xffffffff);
   };
   Gaussians gaussians({low(seed), low(seed >> 32), low(width), low(number)});
-  std::vector<std::vector<float>> matrices(
-      6, std::vector<float>(static_cast<std::size_t>(width * depth)));
+  std::vector<std::vector<float>> matrices(6);
+  for (std::vector<float>& matrix : matrices) {
+    MOESCOPE_ASSIGN_OR_RETURN(matrix,
+                              DrawMatrix(width * depth, gaussians, context));
+  }
   std::vector<NeuronPair> pairs;
   for (std::size_t m = 0; m < matrices.size(); m += 2) {
-    for (std::size_t side = m; side < m + 2; ++side) {
-      MOESCOPE_RETURN_IF_ERROR(context.Check());
-      gaussians.Fill(matrices[side]);
-    }
     const auto view = [&](std::size_t side) {
       return MatrixView{matrices[side].data(), ElementType::kFloat32, width,
                         depth, depth};

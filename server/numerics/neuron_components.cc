@@ -7,13 +7,13 @@
 #include <array>
 #include <cmath>
 #include <cstdlib>
-#include <exception>
 #include <limits>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 
+#include "moescope/base/catch_exceptions.h"
 #include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/numerics/principal_components.h"
@@ -21,6 +21,7 @@
 #include "server/numerics/bfloat16_panels_internal.h"
 #include "server/numerics/principal_components_internal.h"
 #include "server/numerics/range_scale_internal.h"
+#include "server/numerics/shared_tasks_internal.h"
 #include "server/numerics/symmetric_eigen_internal.h"
 
 namespace moescope::numerics {
@@ -79,8 +80,12 @@ class NeuronPca {
     MOESCOPE_RETURN_IF_ERROR(Accumulate());
     NeuronComponents result;
     result.nonfinite.assign(matrices_.size(), 0);
-    if (!std::isfinite(product_.diagonal().sum().item<double>()) &&
-        FindNonfinite(result.nonfinite)) {
+    bool has_nonfinite = false;
+    if (!std::isfinite(product_.diagonal().sum().item<double>())) {
+      MOESCOPE_ASSIGN_OR_RETURN(has_nonfinite,
+                                FindNonfinite(result.nonfinite));
+    }
+    if (has_nonfinite) {
       result.components = internal::NotANumber(points_, components_, shares);
       result.residual = std::numeric_limits<double>::quiet_NaN();
       return result;
@@ -95,7 +100,7 @@ class NeuronPca {
       shifted_ = true;
       MOESCOPE_RETURN_IF_ERROR(Accumulate());
     }
-    Standardise();
+    MOESCOPE_RETURN_IF_ERROR(Standardise());
     MOESCOPE_ASSIGN_OR_RETURN(
         const internal::LeadingPairs pairs,
         internal::LargestPairs(product_, std::max(shares, components_),
@@ -123,9 +128,10 @@ class NeuronPca {
   bool Constant(std::int64_t d) const { return low_[At(d)] == high_[At(d)]; }
 
   // Whether a weight is no number; else squares have left the range of fp32.
-  bool FindNonfinite(std::vector<std::int64_t>& counts) const {
+  absl::StatusOr<bool> FindNonfinite(std::vector<std::int64_t>& counts) const {
     for (std::size_t m = 0; m < matrices_.size(); ++m) {
-      counts[m] = CountNonfinite(matrices_[m]);
+      MOESCOPE_ASSIGN_OR_RETURN(
+          counts[m], CountNonfinite(matrices_[m], pool_, context_));
     }
     return std::any_of(counts.begin(), counts.end(),
                        [](std::int64_t count) { return count > 0; });
@@ -215,9 +221,21 @@ class NeuronPca {
     }
   }
 
+  // One product only, however often it is formed.
+  absl::Status ClearProduct() {
+    if (!product_.defined()) {
+      product_ = at::empty({depth_, depth_}, at::kDouble);
+    }
+    const std::int64_t parts = (depth_ + kTile - 1) / kTile;
+    return Tiles(parts, [&](std::int64_t part) {
+      const std::int64_t first = part * kTile;
+      product_.narrow(0, first, std::min(kTile, depth_ - first)).zero_();
+    });
+  }
+
   // product_ = Σ x xᵀ (upper tiles), sums_, low_ and high_ of all neurons.
   absl::Status Accumulate() {
-    product_ = at::zeros({depth_, depth_}, at::kDouble);
+    MOESCOPE_RETURN_IF_ERROR(ClearProduct());
     sums_.assign(At(depth_), 0.0);
     low_.assign(At(depth_), HUGE_VALF);
     high_.assign(At(depth_), -HUGE_VALF);
@@ -282,12 +300,8 @@ class NeuronPca {
   }
 
   absl::Status AccumulateWidened() {
-    std::vector<std::pair<std::int64_t, std::int64_t>> tiles;
-    for (std::int64_t i = 0; i < depth_; i += kTile) {
-      for (std::int64_t j = i; j < depth_; j += kTile) {
-        tiles.emplace_back(i, j);
-      }
-    }
+    const std::vector<std::pair<std::int64_t, std::int64_t>> tiles =
+        UpperTiles();
     for (const PanelRange& range : panels_) {
       MOESCOPE_ASSIGN_OR_RETURN(const at::Tensor panel, Load(range));
       MOESCOPE_RETURN_IF_ERROR(Tiles(
@@ -298,26 +312,13 @@ class NeuronPca {
     return absl::OkStatus();
   }
 
-  // body(0) … body(n-1) on the pool; exceptions must not leave its threads.
   template <class Body>
   absl::Status Tiles(std::int64_t n, const Body& body) {
-    return pool_.ParallelFor(n, [&](std::int64_t t) {
-      absl::Status wanted = context_.Check();
-      if (!wanted.ok()) {
-        return wanted;
-      }
-      try {
-        const c10::NoGradGuard no_grad;
-        body(t);
-      } catch (const std::exception& error) {
-        return absl::InternalError(absl::StrCat("neurons: ", error.what()));
-      }
-      return absl::OkStatus();
-    });
+    return internal::RunTasks(pool_, context_, n, body);
   }
 
   // product_ becomes the correlation matrix, both halves.
-  void Standardise() {
+  absl::Status Standardise() {
     inverse_.assign(At(depth_), 0.0);
     for (std::int64_t d = 0; d < depth_; ++d) {
       const double spread = Spread(d);
@@ -326,16 +327,38 @@ class NeuronPca {
               ? 0
               : std::sqrt(static_cast<double>(points_ - 1) / spread);
     }
+    const std::vector<std::pair<std::int64_t, std::int64_t>> tiles =
+        UpperTiles();
+    return Tiles(static_cast<std::int64_t>(tiles.size()), [&](std::int64_t t) {
+      StandardiseTile(tiles[At(t)].first, tiles[At(t)].second);
+    });
+  }
+
+  // And what mirrors the tile at [first_row, first_col].
+  void StandardiseTile(std::int64_t first_row, std::int64_t first_col) {
     double* const c = product_.data_ptr<double>();
     const double n = static_cast<double>(points_);
-    for (std::int64_t i = 0; i < depth_; ++i) {
-      for (std::int64_t j = i; j < depth_; ++j) {
+    for (std::int64_t i = first_row; i < std::min(depth_, first_row + kTile);
+         ++i) {
+      for (std::int64_t j = std::max(i, first_col);
+           j < std::min(depth_, first_col + kTile); ++j) {
         const double value = (c[i * depth_ + j] - n * Mean(i) * Mean(j)) *
                              inverse_[At(i)] * inverse_[At(j)] / (n - 1);
         c[i * depth_ + j] = value;
         c[j * depth_ + i] = value;
       }
     }
+  }
+
+  // Rows and columns at which the tiles on and above the diagonal begin.
+  std::vector<std::pair<std::int64_t, std::int64_t>> UpperTiles() const {
+    std::vector<std::pair<std::int64_t, std::int64_t>> tiles;
+    for (std::int64_t i = 0; i < depth_; i += kTile) {
+      for (std::int64_t j = i; j < depth_; j += kTile) {
+        tiles.emplace_back(i, j);
+      }
+    }
+    return tiles;
   }
 
   void Explain(const internal::LeadingPairs& pairs, std::int64_t shares,
@@ -447,11 +470,9 @@ absl::StatusOr<NeuronComponents> ComputeNeuronComponents(
     std::int64_t components, ThreadPool& pool, const RunContext& context) {
   MOESCOPE_RETURN_IF_ERROR(CheckArguments(matrices, axis, components));
   MOESCOPE_RETURN_IF_ERROR(context.Check());
-  try {
+  return CatchExceptionsOf<NeuronComponents>([&] {
     return NeuronPca(matrices, axis, components, pool, context).Compute();
-  } catch (const std::exception& error) {
-    return absl::InternalError(absl::StrCat("neurons: ", error.what()));
-  }
+  });
 }
 
 }  // namespace moescope::numerics

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <exception>
 #include <memory>
 #include <string>
 #include <utility>
@@ -14,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "moescope/base/catch_exceptions.h"
 #include "moescope/base/error.h"
 #include "moescope/base/free_list.h"
 #include "moescope/base/status_macros.h"
@@ -167,10 +167,11 @@ class Side {
       if (!std::isfinite(square)) {
         return NotFinite(first + i);
       }
-      const auto inverse =
-          static_cast<float>(square > 0 ? 1 / std::sqrt(square) : 0.0);
-      std::for_each(row, row + view.cols,
-                    [inverse](float& value) { value *= inverse; });
+      // In fp64: the inverse of a tiny norm is beyond fp32.
+      const double inverse = square > 0 ? 1 / std::sqrt(square) : 0.0;
+      std::for_each(row, row + view.cols, [inverse](float& value) {
+        value = static_cast<float>(static_cast<double>(value) * inverse);
+      });
     }
     return absl::OkStatus();
   }
@@ -351,14 +352,12 @@ absl::Status FillCosines(absl::Span<const NeuronPair> pairs, ThreadPool& pool,
   if (out.size() == 0) {
     return absl::OkStatus();
   }
-  try {
+  return CatchExceptions([&] {
     if (out.cosine_memory() == nullptr) {
       out.cosine_memory() = std::make_shared<internal::CosineMemory>();
     }
     return MatrixFiller(pairs, pool, context, *out.cosine_memory(), out).Fill();
-  } catch (const std::exception& error) {
-    return absl::InternalError(absl::StrCat("neuron cosines: ", error.what()));
-  }
+  });
 }
 
 }  // namespace moescope::numerics

@@ -5,11 +5,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <exception>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
 
+#include "moescope/base/catch_exceptions.h"
 #include "moescope/base/error.h"
 #include "server/numerics/principal_components_internal.h"
 
@@ -118,11 +118,8 @@ absl::StatusOr<PrincipalComponents> ComponentsFromGram(
         points, components,
         std::min(points, std::max(components + 1, kSpectrumLength)));
   }
-  try {
-    return Decompose(gram, points, components);
-  } catch (const std::exception& error) {
-    return absl::InternalError(absl::StrCat("eigenvalues: ", error.what()));
-  }
+  return CatchExceptionsOf<PrincipalComponents>(
+      [&] { return Decompose(gram, points, components); });
 }
 
 }  // namespace moescope::numerics

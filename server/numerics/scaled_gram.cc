@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -39,31 +40,31 @@ double Energy(const GramResult& result, std::int64_t n) {
                                      : squares(result.column_norms, result.cols);
 }
 
-bool AllZero(const MatrixView& view) {
-  std::vector<float> row(static_cast<std::size_t>(view.cols));
-  for (std::int64_t r = 0; r < view.rows; ++r) {
-    WidenRows(view, r, 1, row.data());
-    if (std::any_of(row.begin(), row.end(), [](float x) { return x != 0; })) {
-      return false;
-    }
-  }
-  return true;
-}
-
-// The exponent of the largest finite magnitude; 0 where there is none.
-int ExponentOf(const MatrixView& matrix) {
+// The largest finite magnitude, 0 where there is none.
+absl::StatusOr<float> FindLargest(const MatrixView& matrix, ThreadPool& pool,
+                                  const RunContext& context) {
   // Along memory.
   const MatrixView view =
       matrix.row_stride < matrix.col_stride ? Transposed(matrix) : matrix;
-  std::vector<float> row(static_cast<std::size_t>(view.cols));
-  float largest = 0;
-  for (std::int64_t r = 0; r < view.rows; ++r) {
-    WidenRows(view, r, 1, row.data());
-    for (const float x : row) {
-      largest = std::isfinite(x) ? std::max(largest, std::fabs(x)) : largest;
+  constexpr std::int64_t kElements = std::int64_t{1} << 18;
+  const std::int64_t rows =
+      std::max<std::int64_t>(1, kElements / std::max<std::int64_t>(1, view.cols));
+  std::vector<float> largest(
+      static_cast<std::size_t>((view.rows + rows - 1) / rows), 0.0F);
+  const auto find = [&](std::int64_t group) {
+    absl::Status wanted = context.Check();
+    if (wanted.ok()) {
+      const std::int64_t first = group * rows;
+      const std::int64_t read = std::min(rows, view.rows - first);
+      std::vector<float> values(static_cast<std::size_t>(read * view.cols));
+      WidenRows(view, first, read, values.data());
+      largest[static_cast<std::size_t>(group)] = internal::LargestFinite(values);
     }
-  }
-  return internal::RangeExponent({&largest, 1});
+    return wanted;
+  };
+  MOESCOPE_RETURN_IF_ERROR(pool.ParallelFor(
+      static_cast<std::int64_t>(largest.size()), find));
+  return internal::LargestFinite(largest);
 }
 
 void Unscale(const std::vector<int>& exponents, std::vector<double>& values) {
@@ -81,26 +82,28 @@ absl::StatusOr<GramResult> ComputeGram(
   MOESCOPE_ASSIGN_OR_RETURN(
       GramResult result,
       internal::ComputePlainGram(participants, {}, options, pool, context));
+  std::vector<std::optional<float>> largest(participants.size());
   bool fits = true;
-  for (std::int64_t n = 0; n < result.participants; ++n) {
-    const MatrixView& view = participants[static_cast<std::size_t>(n)];
-    fits = fits && (result.nonfinite[static_cast<std::size_t>(n)] > 0 ||
-                    internal::InRange(Energy(result, n), view.size()) ||
-                    AllZero(view));
+  for (std::size_t i = 0; i < participants.size(); ++i) {
+    const MatrixView& view = participants[i];
+    if (result.nonfinite[i] == 0 &&
+        !internal::InRange(Energy(result, static_cast<std::int64_t>(i)),
+                           view.size())) {
+      MOESCOPE_ASSIGN_OR_RETURN(largest[i], FindLargest(view, pool, context));
+      fits = fits && *largest[i] == 0;
+    }
   }
   if (fits) {
     return result;
   }
-  std::vector<int> exponents(participants.size());
-  MOESCOPE_RETURN_IF_ERROR(pool.ParallelFor(
-      static_cast<std::int64_t>(participants.size()), [&](std::int64_t n) {
-        absl::Status wanted = context.Check();
-        if (wanted.ok()) {
-          const auto i = static_cast<std::size_t>(n);
-          exponents[i] = ExponentOf(participants[i]);
-        }
-        return wanted;
-      }));
+  std::vector<int> exponents;
+  for (std::size_t i = 0; i < participants.size(); ++i) {
+    if (!largest[i].has_value()) {
+      MOESCOPE_ASSIGN_OR_RETURN(largest[i],
+                                FindLargest(participants[i], pool, context));
+    }
+    exponents.push_back(internal::RangeExponent({&*largest[i], 1}));
+  }
   // Standardised coordinates have no scale: they are right as they are.
   GramOptions again = options;
   again.standardised_gram = false;

@@ -2,6 +2,7 @@
 // first subdiagonal entry, and what that pushes out of the band is chased down
 // and out of the matrix.
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <thread>
 #include <vector>
@@ -36,7 +37,7 @@ class Chase {
   absl::Status RunGroup(std::int64_t group) {
     const std::int64_t first = group * kGroup;
     const std::int64_t count = std::min(kGroup, sweeps() - first);
-    std::vector<Reflector> reflectors(static_cast<std::size_t>(count));
+    std::array<Reflector, kGroup> reflectors;
     const std::int64_t rounds = StepsOf(first) + kLag * (count - 1);
     for (std::int64_t round = 0; round < rounds; ++round) {
       if (round % kRoundsPerCheck == 0) {

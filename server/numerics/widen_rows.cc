@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -10,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "moescope/base/error.h"
+#include "moescope/base/status_macros.h"
 #include "server/numerics/gram_kernels_internal.h"
 
 namespace moescope::numerics {
@@ -340,18 +342,26 @@ MatrixView BlockReader::Read(const MatrixView& view, const MatrixBlock& block) {
   return dense;
 }
 
-std::int64_t CountNonfinite(const MatrixView& view) {
+absl::StatusOr<std::int64_t> CountNonfinite(const MatrixView& view,
+                                            ThreadPool& pool,
+                                            const RunContext& context) {
   constexpr std::int64_t kRows = 64;
-  std::vector<float> rows(
-      static_cast<std::size_t>(std::min(kRows, view.rows) * view.cols));
-  std::int64_t count = 0;
-  for (std::int64_t r = 0; r < view.rows; r += kRows) {
-    const std::int64_t read = std::min(kRows, view.rows - r);
-    WidenRows(view, r, read, rows.data());
-    count += std::count_if(rows.begin(), rows.begin() + read * view.cols,
-                           [](float x) { return !std::isfinite(x); });
-  }
-  return count;
+  const std::int64_t groups = (view.rows + kRows - 1) / kRows;
+  std::atomic<std::int64_t> count{0};
+  const auto add = [&](std::int64_t group) {
+    absl::Status wanted = context.Check();
+    if (wanted.ok()) {
+      const std::int64_t first = group * kRows;
+      const std::int64_t read = std::min(kRows, view.rows - first);
+      std::vector<float> rows(static_cast<std::size_t>(read * view.cols));
+      WidenRows(view, first, read, rows.data());
+      count += std::count_if(rows.begin(), rows.end(),
+                             [](float x) { return !std::isfinite(x); });
+    }
+    return wanted;
+  };
+  MOESCOPE_RETURN_IF_ERROR(pool.ParallelFor(groups, add));
+  return count.load();
 }
 
 }  // namespace moescope::numerics

@@ -152,6 +152,20 @@ TEST_F(OrderedEmitterTest, ReturnsTheFailureThatOthersWaitFor) {
   EXPECT_TRUE(sink_.numbers().empty());
 }
 
+TEST_F(OrderedEmitterTest, EmitsAnEarlierChunkAfterALaterOneFailed) {
+  const absl::Status status =
+      Run(2, 2, 4, [&](std::int64_t i) -> absl::StatusOr<spec::Chunk> {
+        if (i == 1) {
+          return absl::DataLossError("torn");
+        }
+        WaitUntil(given_up_, 1);
+        return Named(i);
+      });
+
+  EXPECT_EQ(status, absl::DataLossError("torn"));
+  EXPECT_THAT(sink_.numbers(), ElementsAre(0));
+}
+
 TEST_F(OrderedEmitterTest, ReturnsWhatOthersWaitForAndIsThrown) {
   const absl::Status status =
       Run(2, 9, 1, [&](std::int64_t i) -> absl::StatusOr<spec::Chunk> {

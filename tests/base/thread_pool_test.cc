@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
+#include "moescope/base/catch_exceptions.h"
 #include "moescope/base/error.h"
 
 namespace moescope {
@@ -76,6 +77,18 @@ TEST(ThreadPoolTest, ExceptionsBecomeTheStatus) {
   });
   EXPECT_EQ(other.code(), absl::StatusCode::kInternal);
   EXPECT_EQ(other.message(), "exception: beyond the table");
+}
+
+// As libtorch's allocator says it; it has no exception of its own for it.
+TEST(CatchExceptionsTest, TakesTorchsWordsForMissingMemory) {
+  const absl::Status status = CatchExceptions([]() -> absl::Status {
+    throw std::runtime_error(
+        "[enforce fail at alloc_cpu.cpp:66] . DefaultCPUAllocator: can't "
+        "allocate memory: you tried to allocate 411041792 bytes.");
+  });
+
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(GetErrorDetails(status).reason, "OUT_OF_MEMORY");
 }
 
 TEST(ThreadPoolTest, SeveralCallersShareIt) {

@@ -53,6 +53,16 @@ TEST(FitLineTest, FindsNoCorrelationWithConstantY) {
   EXPECT_DOUBLE_EQ(fit.p_value, 1);
 }
 
+// The mean of three times 0.1 is not 0.1.
+TEST(FitLineTest, SeesThatAValueThatRoundsIsConstant) {
+  EXPECT_THAT(FitLine({0.1, 0.1, 0.1}, {0, 0.01, 0.04})->slope, IsNan());
+
+  const LineFit flat = *FitLine({0, 0.01, 0.04}, {0.1, 0.1, 0.1});
+  EXPECT_EQ(flat.slope, 0);
+  EXPECT_EQ(flat.intercept, 0.1);
+  EXPECT_EQ(flat.r, 0);
+}
+
 TEST(FitLineTest, HandsNonfiniteValuesOn) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
 

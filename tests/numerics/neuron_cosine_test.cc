@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <numeric>
 #include <string>
@@ -78,6 +79,22 @@ TEST(FillCosinesTest, GivesAZeroNeuronCosineZeroWithAll) {
   EXPECT_THAT(found.permutation, ElementsAre(0, 1));
   EXPECT_NEAR(static_cast<double>(found.objective_quantised) * 0x1p-28, 1,
               1e-7);
+}
+
+// Their inverse norms are beyond fp32.
+TEST(FillCosinesTest, FindsNeuronsOfSubnormalNumbers) {
+  const std::vector<float> floats = {1, 0, 0, 1e-40F};
+  const std::vector<std::uint16_t> bfloats = {0x3f80, 0, 0, 0x0001};
+  const MatrixView bfloat_view = {bfloats.data(), ElementType::kBFloat16, 2, 2,
+                                  2};
+
+  for (const MatrixView& view : {View(floats, 2, 2), bfloat_view}) {
+    const auto found = Match({{view, view}});
+
+    ASSERT_TRUE(found.ok()) << found.status();
+    EXPECT_NEAR(static_cast<double>(found->objective_quantised) * 0x1p-28, 2,
+                2e-7);
+  }
 }
 
 TEST(FillCosinesTest, RefusesNeuronsThatAreNotFiniteOrDoNotFit) {
@@ -217,6 +234,19 @@ TEST_P(BFloat16CosinesTest, DoNotDependOnTheLengthOfTinyNeurons) {
 
   EXPECT_LE(WorstCosine({tiny.views()[0], tiny.views()[1]}, matrices),
             kEpsilon * std::sqrt(kDepth));
+}
+
+TEST(CompareMatchedTest, HandsANeuronThatIsNotFiniteOn) {
+  const std::vector<float> bad = {1, 0,
+                                  std::numeric_limits<float>::quiet_NaN(), 1};
+  ThreadPool pool(1);
+
+  const MatchedNeurons matched = *CompareMatched(
+      {View(bad, 2, 2), View(bad, 2, 2)}, {0, 1}, pool, RunContext());
+
+  EXPECT_EQ(matched.cosines[0], 1);
+  EXPECT_TRUE(std::isnan(matched.cosines[1]));
+  EXPECT_TRUE(std::isnan(matched.flattened_after));
 }
 
 TEST(CompareMatchedTest, GivesTheSameWhereNeuronsAreColumns) {

@@ -182,9 +182,7 @@ TEST(SymmetricEigenvaluesTest, AreTheSameBitsForAnyNumberOfThreads) {
   EXPECT_EQ(Solve(matrix, 5), one);
 }
 
-// The work looks at its context again and again: one that is cancelled while a
-// step runs stops that step.
-TEST(SymmetricEigenvaluesTest, StopInEveryStepWhenCancelled) {
+TEST(SymmetricEigenvaluesTest, BeginNoStepOnceCancelled) {
   ThreadPool pool(2);
   const RunContext context;
   SymmetricTiles tiles = TilesOf(Gram(300, 300, 0));

@@ -487,6 +487,22 @@ TEST(SpectrumOfViewsTest, AgreesForTransposedMatrices) {
   EXPECT_EQ(plain.effective_rank, same.effective_rank);
 }
 
+TEST(CountNonfiniteTest, CountsAllRowsUnlessCancelled) {
+  std::vector<float> values(200 * 3, 1.0F);
+  values[0] = values[431] = kInfinity;
+  values[599] = std::nanf("");
+  const MatrixView view = {values.data(), ElementType::kFloat32, 200, 3, 3};
+  ThreadPool pool(2);
+  const RunContext context;
+
+  EXPECT_EQ(*CountNonfinite(view, pool, context), 3);
+  EXPECT_EQ(*CountNonfinite(Transposed(view), pool, context), 3);
+
+  context.token().Cancel(absl::CancelledError("enough"));
+  EXPECT_EQ(CountNonfinite(view, pool, context).status().code(),
+            absl::StatusCode::kCancelled);
+}
+
 TEST(RowCosinesOfViewsTest, AgreesForQuantisedMatrices) {
   const Quantised q = MakeFloat4(5, 64);
   const std::vector<double> values(q.values.begin(), q.values.end());

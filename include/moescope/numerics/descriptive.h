@@ -11,6 +11,9 @@ namespace moescope::numerics {
 /// Elements of `values` that are NaN or infinite.
 std::int64_t CountNonfinite(absl::Span<const double> values);
 
+/// Whether all of `values` are one number; no value is.
+bool IsConstant(absl::Span<const double> values);
+
 struct Moments {
   std::int64_t count = 0;
   /// Values that are NaN or infinite. When there are any, the four statistics

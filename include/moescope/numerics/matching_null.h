@@ -42,6 +42,8 @@ struct MatchingNull {
 /// Source: null of the reordering of arXiv 2406.18219, section 4.1.2.
 /// Units and range: seed ≥ 0 names the stream; draws ≥ 2.
 /// Cost: 8 · 2 width² depth flops and four assignments a draw.
+/// Memory: for each thread six matrices and what FillCosines and
+/// SolveAssignment need, 4 (6 width depth + width²) bytes and more.
 /// Errors: INVALID_ARGUMENT; CANCELLED, DEADLINE_EXCEEDED; INTERNAL (library).
 /// Threads: draws are shared out through `pool`; the same for any number.
 absl::StatusOr<MatchingNull> SimulateMatchingNull(

@@ -33,7 +33,8 @@ std::string NeuronProductType();
 /// Definition: out(i, j) = Σ_p ⟨l_i, r_j⟩ / (‖l_i‖ ‖r_j‖); a zero neuron has
 /// cosine 0 with all.
 /// Shapes: pairs of one F (D may differ), at most 3; out becomes [F, F].
-/// Precision: about 1e-7, norms summed in fp64. On fixed blocks either rows
+/// Precision: 6e-8 root mean square and 1.2e-6 at worst were seen at D = 4096
+/// against fp64, norms are summed in fp64. On fixed blocks either rows
 /// normalised in fp32 and multiplied by the BLAS library, or, where the
 /// processor has bf16 products at twice the rate of fp32 and all numbers are
 /// bf16 with norms of 1e-9 to 1e15, these products of the numbers as they are:

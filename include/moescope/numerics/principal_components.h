@@ -61,11 +61,13 @@ struct NeuronComponents {
 /// standardised after the products, or (where a mean exceeds 8 deviations)
 /// before them in a second reading. A coordinate of magnitudes above 2^40 or
 /// below 2^-40 is read again times a power of two, which changes no digit of the
-/// result but where bf16 products give way to fp32. Eigenvectors in fp64, with a residual of at
-/// most 1e-8 λ_1: full decomposition up to D = 480, beyond it block Krylov
-/// subspaces with restarts, and the full one if these don't converge. A
-/// non-finite weight makes everything NaN and is counted.
-/// Cost: n D² multiplications; 8 D² bytes, and 4 · 2048 D for the panel.
+/// result but where bf16 products give way to fp32. Eigenvectors in fp64, with a
+/// residual of at most 1e-8 λ_1: full decomposition up to D = 480, beyond it block
+/// Krylov subspaces with restarts, and the full one if these don't converge (one
+/// call of the library, which does not look at `context`). A non-finite weight
+/// makes everything NaN and is counted.
+/// Cost: n D² multiplications. Memory: 8 D² bytes, 6 · 2048 D for the panel,
+/// 7680 D for the subspaces, 8 n components for the scores.
 /// Errors: INVALID_ARGUMENT (no matrix, lengths differ, fewer than 2 neurons,
 /// components outside [1, D]); CANCELLED, DEADLINE_EXCEEDED, looked at between
 /// tiles; INTERNAL (library failure).

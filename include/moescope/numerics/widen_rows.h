@@ -5,8 +5,11 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
+#include "moescope/base/run_context.h"
+#include "moescope/base/thread_pool.h"
 #include "moescope/numerics/matrix_view.h"
 
 namespace moescope::numerics {
@@ -47,7 +50,11 @@ constexpr ElementType DenseType(ElementType type) {
 }
 
 /// Elements that are NaN or infinite.
-std::int64_t CountNonfinite(const MatrixView& view);
+/// Errors: CANCELLED, DEADLINE_EXCEEDED.
+/// Threads: rows are shared out through `pool`.
+absl::StatusOr<std::int64_t> CountNonfinite(const MatrixView& view,
+                                            ThreadPool& pool,
+                                            const RunContext& context);
 
 /// Hands out blocks of any view as dense matrices: in place where the view is
 /// dense, else copied into memory of its own, plain elements in their own type
