@@ -20,15 +20,20 @@ bool IsSingleWord(absl::string_view text, const Span& match) {
   return !word_before && !word_after;
 }
 
-// `match` with the white space that its token swallows, back to `from` at most.
-Span Widen(absl::string_view text, Span match, std::size_t from,
+// `match` with the white space that its token swallows. With lstrip it starts
+// at `done`, up to which the text is taken, or behind; so nothing may be left
+// of it.
+Span Widen(absl::string_view text, Span match, std::size_t done,
            const AddedToken& token) {
-  while (token.lstrip && match.start > from) {
+  while (token.lstrip && match.start > done) {
     const CodePoint point = DecodeUtf8Before(text, match.start);
     if (!IsWhitespace(point.value)) {
       break;
     }
     match.start -= point.length;
+  }
+  if (token.lstrip) {
+    match.start = std::max(match.start, done);
   }
   while (token.rstrip && match.end < text.size()) {
     const CodePoint point = DecodeUtf8(text, match.end);
@@ -182,7 +187,10 @@ std::vector<Segment> AddedTokens::Split(const Piece& piece,
     if (token.single_word && !IsSingleWord(text, match)) {
       continue;
     }
-    const Span wide = Widen(text, match, std::min(done, match.start), token);
+    const Span wide = Widen(text, match, done, token);
+    if (wide.start >= wide.end) {
+      continue;
+    }
     put_text(wide.start);
     segments.push_back({token.id, {}});
     done = wide.end;

@@ -188,6 +188,24 @@ TEST(TokenizerTest, MatchesAddedTokensLongestFirst) {
   EXPECT_EQ(tokenizer->Encode("aqQ").value(), (Ids{0, 6, 6}));
 }
 
+// Ids of the `tokenizers` library 0.23.3.
+TEST(TokenizerTest, DropsATokenWhoseWhiteSpaceTheOneBeforeTook) {
+  const auto tokenizer = FromJson(R"({
+    "added_tokens": [
+      {"id": 1, "content": "  ", "normalized": false, "lstrip": true,
+       "rstrip": true},
+      {"id": 2, "content": "\t", "normalized": false, "rstrip": true},
+      {"id": 3, "content": "<r>", "normalized": false, "rstrip": true},
+      {"id": 4, "content": " y", "normalized": false, "lstrip": true}],
+    "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}
+  })");
+
+  EXPECT_EQ(tokenizer->Encode("a    a").value(), (Ids{0, 1, 0}));
+  EXPECT_EQ(tokenizer->Encode("<r>     a").value(), (Ids{3, 0}));
+  EXPECT_EQ(tokenizer->Encode("<r>   ya").value(), (Ids{3, 4, 0}));
+  EXPECT_EQ(tokenizer->Encode("a\t\ta").value(), (Ids{0, 2, 2, 0}));
+}
+
 TEST(TokenizerTest, PutsTheTemplateAroundTheText) {
   const auto tokenizer = FromJson(R"({
     "post_processor": {"type": "TemplateProcessing",
