@@ -270,7 +270,8 @@ void DeclareRouter(const char* prefix, const char* of,
   };
   const auto real = spec::DType::kFloat32;
   add("topk_ids", spec::DType::kInt64, {"T", "K"}, "expert",
-      "Chosen experts by falling weight; ties: lower number first.");
+      "Chosen experts by falling weight; equal weights in the order in which "
+      "they were chosen: larger choice first, then lower number.");
   add("topk_weights", real, {"T", "K"}, "1",
       "What multiplies the output of each chosen expert.");
   add("router_logits", real, {"T", "E"}, "1",

@@ -41,9 +41,10 @@ std::int64_t Bytes(const std::vector<LinearTensors>& maps) {
 
 std::int64_t Bytes(const AttentionTensors& a) {
   return Bytes(a.router) + Bytes(a.inputs) + Bytes(a.outputs) +
-         Bytes(a.mixture_bias) + Bytes(a.q) + Bytes(a.k) + Bytes(a.v) + Bytes(a.o) + Bytes(a.q_norm) +
-         Bytes(a.k_norm) + Bytes(a.sinks) + Bytes(a.q_a) + Bytes(a.q_a_norm) +
-         Bytes(a.q_b) + Bytes(a.kv_a) + Bytes(a.kv_a_norm) + Bytes(a.kv_b);
+         Bytes(a.mixture_bias) + Bytes(a.q) + Bytes(a.k) + Bytes(a.v) +
+         Bytes(a.o) + Bytes(a.q_norm) + Bytes(a.k_norm) + Bytes(a.sinks) +
+         Bytes(a.q_a) + Bytes(a.q_a_norm) + Bytes(a.q_b) + Bytes(a.kv_a) +
+         Bytes(a.kv_a_norm) + Bytes(a.kv_b);
 }
 
 std::int64_t Bytes(const LayerTensors& layer) {

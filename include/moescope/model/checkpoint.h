@@ -53,8 +53,8 @@ struct ModelIdentity {
 /// shards that model.safetensors.index.json names, pytorch_model.bin, and the
 /// shards that pytorch_model.bin.index.json names; other files are ignored.
 /// That is the order of transformers (from_pretrained), by which an index that
-/// was left beside a whole model does not count. Static analyses work on this alone; a forward pass needs a Model
-/// made from it.
+/// was left beside a whole model does not count. Static analyses work on this
+/// alone; a forward pass needs a Model made from it.
 /// Threads: immutable after Open.
 class Checkpoint {
  public:

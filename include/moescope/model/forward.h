@@ -51,7 +51,7 @@ struct LayerRouting {
   at::Tensor moe_input;     ///< [T, D] what the router reads
   at::Tensor logits;        ///< [T, E] raw
   at::Tensor scores;        ///< [T, E] the rule's score function over all E
-  at::Tensor topk_ids;      ///< [T, K] by falling weight; ties: lower index
+  at::Tensor topk_ids;      ///< [T, K] by falling weight; ties: chosen first
   at::Tensor topk_weights;  ///< [T, K] as applied
   /// [T] lowest chosen minus highest other score; a correction or groups can
   at::Tensor margin;  ///< decide against the scores: below 0. All chosen: +inf.

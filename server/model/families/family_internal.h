@@ -49,7 +49,8 @@ absl::Span<const Family> Families();
 absl::StatusOr<const Family*> FindFamily(absl::string_view model_type);
 
 /// The row for a config.json: by model_type, else by architectures, else by the
-/// class that auto_map names. Errors: DATA_LOSS (none says it); UNIMPLEMENTED (unknown model_type).
+/// class that auto_map names. Errors: DATA_LOSS (none says it); UNIMPLEMENTED
+/// (unknown model_type).
 absl::StatusOr<const Family*> FindFamily(const ConfigReader& json);
 
 /// The row that read `config`: that of its model_type, which may have called

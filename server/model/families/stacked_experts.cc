@@ -1,6 +1,5 @@
 #include "server/model/families/stacked_experts_internal.h"
 
-
 #include "absl/strings/str_cat.h"
 
 #include "moescope/base/status_macros.h"
