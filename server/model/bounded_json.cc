@@ -17,13 +17,24 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMaxDepth = 32;
-constexpr std::int64_t kMaxValues = 4'000'000;
+// What parts of a tree take, with what the allocator adds: a value in its
+// array, of which half may be spare; an object or array; a member's node of a
+// std::map without its value and key; a std::string, beyond 15 bytes in two
+// pieces.
+constexpr std::int64_t kSlotBytes = 24;
+constexpr std::int64_t kContainerBytes = 64;
+constexpr std::int64_t kMemberBytes = 32;
+std::int64_t StringBytes(const std::string& text) {
+  const auto size = static_cast<std::int64_t>(text.size());
+  return 48 + (size > 15 ? size + 16 : 0);
+}
 
 // Builds the tree itself: the library's own builder keeps the last of two equal
 // keys without a word and follows any nesting.
 class TreeBuilder final : public json::json_sax_t {
  public:
+  explicit TreeBuilder(const JsonLimits& limits) : limits_(limits) {}
+
   bool null() override { return Add(nullptr); }
   bool boolean(bool value) override { return Add(value); }
   bool number_integer(number_integer_t value) override { return Add(value); }
@@ -42,7 +53,7 @@ class TreeBuilder final : public json::json_sax_t {
       return Fail(absl::StrCat("key ", QuoteName(value), " stands twice"));
     }
     key_ = value;
-    return true;
+    return Charge(kMemberBytes + StringBytes(value));
   }
   bool end_object() override { return Close(); }
   bool start_array(std::size_t /*elements*/) override {
@@ -78,20 +89,27 @@ class TreeBuilder final : public json::json_sax_t {
     return &slot;
   }
 
+  bool Charge(std::int64_t bytes) {
+    tree_bytes_ += bytes;
+    return tree_bytes_ <= limits_.max_tree_bytes ||
+           Fail(absl::StrCat("takes more than ", limits_.max_tree_bytes,
+                             " bytes of memory"));
+  }
+
   bool Add(json value) {
-    if (++num_values_ > kMaxValues) {
-      return Fail(absl::StrCat("more than ", kMaxValues, " values"));
+    const auto* const text = value.get_ptr<const std::string*>();
+    if (!Charge(kSlotBytes + (text == nullptr ? 0 : StringBytes(*text)))) {
+      return false;
     }
     Place(std::move(value));
     return true;
   }
 
   bool Open(json container) {
-    if (++num_values_ > kMaxValues) {
-      return Fail(absl::StrCat("more than ", kMaxValues, " values"));
-    }
-    if (open_.size() == kMaxDepth) {
-      return Fail(absl::StrCat("nested deeper than ", kMaxDepth, " levels"));
+    if (!Charge(kSlotBytes + kContainerBytes)) return false;
+    if (open_.size() == limits_.max_depth) {
+      return Fail(
+          absl::StrCat("nested deeper than ", limits_.max_depth, " levels"));
     }
     open_.push_back(Place(std::move(container)));
     return true;
@@ -107,23 +125,25 @@ class TreeBuilder final : public json::json_sax_t {
     return false;
   }
 
+  const JsonLimits limits_;
   json root_;
   std::vector<json*> open_;
   std::string key_;
-  std::int64_t num_values_ = 0;
+  std::int64_t tree_bytes_ = 0;
   absl::Status status_;
 };
 
 }  // namespace
 
-absl::StatusOr<json> ParseJsonObject(absl::string_view text) {
+absl::StatusOr<json> ParseJsonObject(absl::string_view text,
+                                     const JsonLimits& limits) {
   // The JSON library takes NUL for the end of its input.
   const std::size_t nul = text.find('\0');
   if (nul != absl::string_view::npos) {
     return absl::DataLossError(
         absl::StrCat("not valid JSON near byte ", nul + 1));
   }
-  TreeBuilder builder;
+  TreeBuilder builder(limits);
   json::sax_parse(text.begin(), text.end(), &builder);
   return std::move(builder).Take();
 }

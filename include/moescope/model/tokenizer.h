@@ -64,7 +64,7 @@ class Tokenizer {
   /// Errors, naming the file: DATA_LOSS (not JSON, contradicting contents, a
   /// BOS or EOS to be added that is null or no token), UNIMPLEMENTED (a
   /// component or option that is not supported, by name), RESOURCE_EXHAUSTED
-  /// (above 128 MiB, the configuration above 16 MiB).
+  /// (above 64 MiB, the configuration above 16 MiB).
   static absl::StatusOr<std::shared_ptr<const Tokenizer>> FromJson(
       absl::string_view tokenizer_json,
       absl::string_view tokenizer_config_json = "");

@@ -14,8 +14,9 @@
 
 namespace moescope::model::internal {
 
-/// Highest token id of any tokenizer; bounds the tables indexed by id.
-constexpr std::int32_t kMaxTokenId = (1 << 22) - 1;
+/// Highest token id of any tokenizer, four times the highest of published
+/// mixtures of experts; bounds the tables indexed by id.
+constexpr std::int32_t kMaxTokenId = (1 << 20) - 1;
 
 /// Byte-pair encoding: the "model" of a tokenizer.json.
 /// Threads: immutable.

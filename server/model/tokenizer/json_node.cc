@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/model/bounded_json_internal.h"
 #include "server/model/tokenizer/json_node_internal.h"
-#include "server/model/tokenizer/unicode_internal.h"
 
 #include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
@@ -13,41 +13,16 @@
 namespace moescope::model::internal {
 namespace {
 
-constexpr int kMaxDepth = 64;
-
-// Whether brackets nest at most kMaxDepth deep; a look at the bytes before the
-// parser spends memory on them.
-bool DepthIsBounded(absl::string_view text) {
-  int depth = 0;
-  bool in_string = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') {
-        ++i;
-      } else if (c == '"') {
-        in_string = false;
-      }
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '[' || c == '{') {
-      if (++depth > kMaxDepth) {
-        return false;
-      }
-    } else if (c == ']' || c == '}') {
-      --depth;
-    }
-  }
-  return true;
+absl::Status Broken(absl::string_view message) {
+  ErrorDetails details;
+  details.reason = "BROKEN_TOKENIZER";
+  return MakeError(absl::StatusCode::kDataLoss, message, details);
 }
 
 }  // namespace
 
 absl::Status BrokenTokenizer(absl::string_view where, absl::string_view cause) {
-  ErrorDetails details;
-  details.reason = "BROKEN_TOKENIZER";
-  return MakeError(absl::StatusCode::kDataLoss, absl::StrCat(where, " ", cause),
-                   details);
+  return Broken(absl::StrCat(where, " ", cause));
 }
 
 absl::Status UnsupportedTokenizer(absl::string_view what) {
@@ -60,24 +35,9 @@ absl::Status UnsupportedTokenizer(absl::string_view what) {
 }
 
 absl::StatusOr<nlohmann::json> ParseJson(absl::string_view text) {
-  if (!DepthIsBounded(text)) {
-    return BrokenTokenizer(
-        "JSON", absl::StrCat("nests deeper than ", kMaxDepth, " levels"));
-  }
-  nlohmann::json document;
-  try {
-    document = nlohmann::json::parse(text.data(), text.data() + text.size());
-  } catch (const nlohmann::json::exception& error) {
-    // The parser quotes what it read last, which need not be UTF-8.
-    return BrokenTokenizer(
-        "JSON",
-        absl::StrCat("is malformed: ", ReplaceInvalidUtf8(error.what())));
-  }
-  if (!document.is_object()) {
-    return BrokenTokenizer(
-        "JSON", absl::StrCat("is not an object but ", document.type_name()));
-  }
-  return document;
+  auto document = ParseJsonObject(text);
+  return document.ok() ? std::move(document)
+                       : Broken(document.status().message());
 }
 
 bool JsonNode::Has(const char* key) const {

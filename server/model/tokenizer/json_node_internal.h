@@ -20,8 +20,8 @@ absl::Status BrokenTokenizer(absl::string_view where, absl::string_view cause);
 /// UNIMPLEMENTED: `<what> is not supported; send token ids instead`.
 absl::Status UnsupportedTokenizer(absl::string_view what);
 
-/// The JSON document `text`, which must be an object.
-/// Errors: DATA_LOSS (not JSON, nested deeper than 64).
+/// The JSON document `text`, which must be an object within JsonLimits.
+/// Errors: DATA_LOSS with the cause.
 absl::StatusOr<nlohmann::json> ParseJson(absl::string_view text);
 
 /// A view of one place of a JSON document that knows its path, so that every

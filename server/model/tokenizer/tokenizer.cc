@@ -21,7 +21,8 @@ namespace moescope::model {
 
 namespace {
 
-constexpr std::int64_t kMaxFileBytes = std::int64_t{128} << 20;
+// Published ones stay below 35 MB.
+constexpr std::int64_t kMaxFileBytes = std::int64_t{64} << 20;
 // As for config.json; published ones stay below 1 MiB, chat template included.
 constexpr std::int64_t kMaxConfigBytes = std::int64_t{16} << 20;
 constexpr std::size_t kMaxTextBytes = std::size_t{64} << 20;

@@ -248,7 +248,7 @@ TEST(SentencePieceTest, RefusesFilesBesideItThatContradictIt) {
   const std::string model = ReadTestData("llama_bpe.model");
 
   EXPECT_THAT(RefusalOf(model, "{").message(),
-              HasSubstr("tokenizer_config.json: JSON is malformed"));
+              HasSubstr("tokenizer_config.json: not valid JSON"));
   EXPECT_THAT(RefusalOf(model, R"({"bos_token": "<none>"})").message(),
               HasSubstr("bos_token \"<none>\" is no token"));
   EXPECT_THAT(RefusalOf(model, "", R"({"<s>": 7})").message(),

@@ -169,7 +169,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "add_bos_token is not a boolean but number"},
         Refused{"ClassOfAnotherType", R"({"tokenizer_class": []})",
                 "tokenizer_class is not a string but array"},
-        Refused{"NoObject", "[]", "JSON is not an object but array"}),
+        Refused{"NoObject", "[]", "not a JSON object"}),
     [](const auto& test) { return std::string(test.param.name); });
 
 TEST(TokenizerConfigTest, RefusesAFileAbove16Mib) {
