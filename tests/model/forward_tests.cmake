@@ -4,7 +4,8 @@ if(TARGET moescope_model)
     SOURCES attention_test.cc rope_test.cc router_rules_test.cc
             forward_fixture_test.cc masked_groups_test.cc
             forward_property_test.cc
-            forward_error_test.cc mixed_formats_test.cc workspace_test.cc
+            forward_error_test.cc fused_checkpoint_test.cc
+            mixed_formats_test.cc workspace_test.cc
             forward_testing.cc
             forward_main.cc
     LIBS moescope::model moescope_testing)
