@@ -102,6 +102,7 @@ absl::Status CheckTile(const MatrixView& tile) {
 void SimilarityMatrix::Resize(std::int64_t size) {
   if (size > capacity_) {
     costs_.reset();
+    capacity_ = size_ = 0;  // Also where the next line throws.
     costs_.reset(AllocateCosts(size * size));
     capacity_ = size;
   }

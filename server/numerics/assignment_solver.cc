@@ -374,6 +374,8 @@ class Solver {
     }
     for (std::size_t i = 0; i < n_; ++i) {
       if (column_of_[i] == kNone) {
+        // A search that settles nothing is a reading of a row all the same.
+        MOESCOPE_RETURN_IF_ERROR(context_.Check());
         MOESCOPE_RETURN_IF_ERROR(
             AugmentDense(static_cast<std::int32_t>(i), duals.column));
       }

@@ -110,7 +110,8 @@ struct Assignment {
 /// summed in fp64 from the fixed-point entries, or, where fp32 similarities are
 /// given, from those.
 /// Cost: a few passes over F² entries and short searches; F³ for the worst
-/// matrices. Memory: beside the matrix about 1100 F bytes, 400 F of which stay
+/// matrices. Memory: beside the matrix about 1100 F bytes, and up to 10,000 F
+/// where many neurons are alike and rounds of pricing add up; 400 F of which stay
 /// with it; fp32 similarities are first put into `memory`.
 /// Errors: INVALID_ARGUMENT (not square, not fp32, an entry that is NaN,
 /// infinite or beyond kMaxSimilarity); CANCELLED, DEADLINE_EXCEEDED, looked at
