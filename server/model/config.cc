@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 
 #include <nlohmann/json.hpp>
@@ -99,6 +100,17 @@ std::string DescribeRule(const RouterConfig& router, std::int64_t num_experts,
                                          : "not renormalised");
 }
 
+// Views of each are made when a checkpoint is opened: a small file must not ask
+// for billions. DeepSeek-V3 has 15,616.
+absl::Status CheckNumberOfExperts(const ModelConfig& config) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 20;
+  const std::int64_t experts = config.num_layers * config.num_experts;
+  if (experts <= kMost) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(
+      "number of experts: ", config.num_experts, " in each of ",
+      config.num_layers, " layers are ", experts, ", must be at most ", kMost));
+}
+
 }  // namespace
 
 absl::StatusOr<ModelConfig> ParseConfig(absl::string_view json_text) {
@@ -112,10 +124,13 @@ absl::StatusOr<ModelConfig> ParseConfig(absl::string_view json_text) {
                             json.StringOr("model_type", ""));
   config.family = family->name;
   MOESCOPE_RETURN_IF_ERROR(family->parse(json, config));
+  MOESCOPE_RETURN_IF_ERROR(CheckNumberOfExperts(config));
   const bool all_moe =
       std::all_of(config.layers.begin(), config.layers.end(),
                   [](const LayerConfig& layer) { return layer.is_moe; });
-  if (all_moe) config.dense_width = 0;  // Some families' keys have one anyway.
+  // Some families' keys have one anyway.
+  if (all_moe) config.dense_width = 0;
+  if (config.MoeLayers().empty()) config.num_experts = 0;
   return config;
 }
 

@@ -1,7 +1,7 @@
 #include "server/model/config_reader_internal.h"
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -129,8 +129,12 @@ absl::StatusOr<double> ConfigReader::Real(absl::string_view key,
       zero_allowed ? "a number of at least 0" : "a number above 0";
   if (!found->is_number()) return Wrong(key, *found, allowed);
   const double value = found->get<double>();
-  if (!std::isfinite(value) || value < 0 || (value == 0 && !zero_allowed)) {
+  if (!(value >= 0) || (value == 0 && !zero_allowed)) {
     return Wrong(key, *found, allowed);
+  }
+  // Forward passes compute with it in fp32.
+  if (value > std::numeric_limits<float>::max()) {
+    return Wrong(key, *found, absl::StrCat(allowed, " within fp32"));
   }
   return value;
 }
@@ -160,9 +164,9 @@ absl::StatusOr<std::vector<double>> ConfigReader::PositiveReals(
   std::vector<double> values;
   for (const json& element : *found) {
     const double value = element.is_number() ? element.get<double>() : 0;
-    if (!std::isfinite(value) || value <= 0) {
+    if (!(value > 0 && value <= std::numeric_limits<float>::max())) {
       return Wrong(absl::StrCat(key, "[", values.size(), "]"), element,
-                   "a number above 0");
+                   "a number above 0 within fp32");
     }
     values.push_back(value);
   }

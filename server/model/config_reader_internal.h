@@ -56,14 +56,14 @@ class ConfigReader {
                                          IntegerRange range) const;
   absl::StatusOr<std::optional<std::int64_t>> OptionalInteger(
       absl::string_view key, IntegerRange range) const;
-  /// Finite and above 0.
+  /// Above 0 and within fp32, as other reals below.
   absl::StatusOr<double> PositiveReal(absl::string_view key) const;
   absl::StatusOr<double> PositiveRealOr(absl::string_view key,
                                         double fallback) const;
-  /// Finite and at least 0.
+  /// At least 0.
   absl::StatusOr<double> NonNegativeRealOr(absl::string_view key,
                                            double fallback) const;
-  /// Each finite and above 0.
+  /// Each above 0.
   absl::StatusOr<std::vector<double>> PositiveReals(
       absl::string_view key) const;
   /// Empty when absent.

@@ -1,6 +1,7 @@
 #include "server/model/tensor_binder_internal.h"
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
@@ -30,6 +31,12 @@ absl::Status Unsupported(const TensorEntry& tensor, absl::string_view allowed) {
 
 bool TensorBinder::Has(absl::string_view name) const {
   return tensors_.find(absl::StrCat(prefix_, name)) != tensors_.end();
+}
+
+bool TensorBinder::HasUnder(absl::string_view prefix) const {
+  const std::string whole = absl::StrCat(prefix_, prefix);
+  const auto found = tensors_.lower_bound(whole);
+  return found != tensors_.end() && absl::StartsWith(found->first, whole);
 }
 
 TensorBinder TensorBinder::Under(const std::string& prefix) const {

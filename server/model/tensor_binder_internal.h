@@ -27,6 +27,8 @@ class TensorBinder {
 
   const ModelConfig& config() const { return config_; }
   bool Has(absl::string_view name) const;
+  /// Whether any tensor's name begins with `prefix`.
+  bool HasUnder(absl::string_view prefix) const;
   /// The same tensors, each asked for without the `prefix` of its name.
   TensorBinder Under(const std::string& prefix) const;
 

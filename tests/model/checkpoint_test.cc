@@ -381,6 +381,32 @@ TEST(CheckpointTest, AMissingAttentionTensorForbidsForwardPassesAlone) {
             "mixtral is missing");
 }
 
+// The names of all others tell that they have the prefix.
+TEST(CheckpointTest, NamesAMissingTensorWithItsPrefix) {
+  ScratchFolder scratch;
+  const std::string folder =
+      scratch.CopyTestdata("fixtures/llama4_text_nested", "model");
+  RenameTensor(scratch, "language_model.model.embed_tokens.weight",
+               "language_model.model.embed_xxxxxx.weight");
+
+  const auto checkpoint = Checkpoint::Open(folder);
+
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_THAT((*checkpoint)->forward_status().message(),
+              HasSubstr("\"language_model.model.embed_tokens.weight\""));
+}
+
+TEST(CheckpointTest, NamesAMissingFusedTensorAsTheOthersAre) {
+  ScratchFolder scratch;
+  const std::string folder =
+      scratch.CopyTestdata("fixtures/mixtral_fused", "model");
+  RenameTensor(scratch, "model.layers.1.mlp.experts.gate_up_proj",
+               "model.layers.1.mlp.experts.gate_xx_proj");
+
+  EXPECT_THAT(Message(Checkpoint::Open(folder)),
+              HasSubstr("\"model.layers.1.mlp.experts.gate_up_proj\""));
+}
+
 TEST(CheckpointTest, AWholeCheckpointCanMakeForwardPasses) {
   const auto checkpoint = Checkpoint::Open(Testdata("fixtures/mixtral"));
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();

@@ -340,6 +340,15 @@ INSTANTIATE_TEST_SUITE_P(
                       "4096]"},
         RefusedConfig{"ZeroExperts", "mixtral", R"({"num_local_experts": 0})",
                       kDataLoss, "num_local_experts: is 0"},
+        RefusedConfig{"MoreExpertsThanCanBeMeant", "mixtral",
+                      R"({"num_local_experts": 65536,
+                          "num_hidden_layers": 17})", kDataLoss,
+                      "number of experts: 65536 in each of 17 layers are "
+                      "1114112, must be at most 1048576"},
+        RefusedConfig{"EpsilonBeyondFloats", "mixtral",
+                      R"({"rms_norm_eps": 1e308})", kDataLoss,
+                      "rms_norm_eps: is 1e+308, must be a number above 0 "
+                      "within fp32"},
         RefusedConfig{"HugeVocabulary", "mixtral",
                       R"({"vocab_size": 18446744073709551615})", kDataLoss,
                       "vocab_size: is 18446744073709551615"},

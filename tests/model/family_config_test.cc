@@ -413,6 +413,16 @@ TEST(FamilyConfigTest, Llama4WithoutExpertLayersIsDense) {
   EXPECT_EQ(DescribeRouter(*config), "no router: all layers are dense");
 }
 
+// All of whose layers are before the first one with experts.
+TEST(FamilyConfigTest, DeepseekV3OfDenseLayersHasNoRouter) {
+  const auto config =
+      ParsePatched("deepseek_v3", R"({"num_hidden_layers": 1})");
+
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(config->MoeLayers().empty());
+  EXPECT_EQ(DescribeRouter(*config), "no router: all layers are dense");
+}
+
 TEST(FamilyConfigTest, ExpertLayersOfLlama4NeedExperts) {
   const auto config =
       ParsePatched("llama4_text", R"({"num_local_experts": 0})");

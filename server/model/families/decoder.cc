@@ -347,10 +347,12 @@ absl::Status BindRouterAndExperts(const TensorBinder& binder,
       layer.router, binder.RequireLinear(block + router, config.num_experts,
                                          config.width, /*has_bias=*/false));
   const std::string experts = block + "experts.";
+  // By either name: the other is then called missing.
+  const bool fused = binder.Has(experts + "gate_up_proj") ||
+                     binder.Has(experts + "down_proj");
   MOESCOPE_ASSIGN_OR_RETURN(layer.experts,
-                            binder.Has(experts + "gate_up_proj")
-                                ? BindFusedExperts(binder, experts)
-                                : BindExperts(binder, experts, names));
+                            fused ? BindFusedExperts(binder, experts)
+                                  : BindExperts(binder, experts, names));
   return absl::OkStatus();
 }
 
@@ -358,7 +360,7 @@ absl::Status BindMixtralBlocks(const TensorBinder& binder,
                                ModelTensors& tensors) {
   for (std::int64_t i = 0; i < binder.config().num_layers; ++i) {
     const std::string newer = LayerPrefix(i) + "mlp.";
-    const std::string block = binder.Has(newer + "experts.gate_up_proj")
+    const std::string block = binder.HasUnder(newer)
                                   ? newer
                                   : LayerPrefix(i) + "block_sparse_moe.";
     const bool renamed = binder.Has(block + "router.weight");

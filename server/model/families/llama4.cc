@@ -163,9 +163,7 @@ absl::Status ParseLlama4(const ConfigReader& json, ModelConfig& config) {
 
 // The multimodal checkpoint's tensors without their prefix.
 TensorBinder TextBinder(const TensorBinder& binder) {
-  const bool nested = binder.Has(
-      absl::StrCat(kNestedPrefix, "model.embed_tokens.weight"));
-  return nested ? binder.Under(kNestedPrefix) : binder;
+  return binder.HasUnder(kNestedPrefix) ? binder.Under(kNestedPrefix) : binder;
 }
 
 absl::Status BindLlama4Blocks(const TensorBinder& outer,

@@ -28,6 +28,10 @@ absl::Status ParseYarn(const ConfigReader& object, const RopeBase& base,
                                              kPositionRange));
   const double stretch = static_cast<double>(base.max_positions) /
                          static_cast<double>(rope.original_positions);
+  if (rope.theta <= 1) {
+    return absl::DataLossError(absl::StrCat(
+        "rope_theta: is ", rope.theta, ", must be above 1 for yarn"));
+  }
   MOESCOPE_ASSIGN_OR_RETURN(rope.factor,
                             object.PositiveRealOr("factor", stretch));
   MOESCOPE_ASSIGN_OR_RETURN(rope.beta_fast,
