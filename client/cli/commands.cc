@@ -1,19 +1,14 @@
 #include "client/cli/commands.h"
 
-#include <unistd.h>
-
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
-#include <filesystem>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "client/cli/output.h"
 #include "client/cli/progress.h"
 #include "client/cli/result_view.h"
 #include "client/cli/views.h"
@@ -23,9 +18,7 @@
 
 #include "moescope/base/byte_size.h"
 #include "moescope/base/error.h"
-#include "moescope/base/file.h"
 #include "moescope/base/log.h"
-#include "moescope/base/quote_name.h"
 #include "moescope/base/status_macros.h"
 #include "moescope/base/uuid.h"
 #include "moescope/codec/messages.h"
@@ -50,27 +43,6 @@ bool IsJobId(absl::string_view text) {
   constexpr std::size_t kLength = 36;
   return text.size() == kLength && text[8] == '-' && text[13] == '-' &&
          text[18] == '-' && text[23] == '-';
-}
-
-// The folder of -o must take a file before anything is computed for it.
-absl::Status CheckOutputFile(const std::string& path) {
-  if (path.empty()) {
-    return absl::OkStatus();
-  }
-  const std::filesystem::path file(path);
-  const std::filesystem::path folder =
-      file.has_parent_path() ? file.parent_path() : ".";
-  std::error_code error;
-  if (std::filesystem::is_directory(file, error)) {
-    return InvalidField("-o", absl::StrCat(QuoteName(path), " is a folder"));
-  }
-  if (::access(folder.c_str(), W_OK | X_OK) != 0) {
-    return InvalidField("-o", absl::StrCat("folder ",
-                                           QuoteName(folder.string()),
-                                           " can't be written to: ",
-                                           std::strerror(errno)));
-  }
-  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::Input> GivenInput(const InputArguments& arguments) {
@@ -193,7 +165,7 @@ absl::Status Runner::Deliver(const ResultDocument& document,
                             a_.format.empty() ? FormatOfPath(a_.output_file)
                                               : ParseFileFormat(a_.format));
   MOESCOPE_ASSIGN_OR_RETURN(const std::string bytes, Encode(document, format));
-  MOESCOPE_RETURN_IF_ERROR(WriteFileAtomically(a_.output_file, bytes));
+  MOESCOPE_RETURN_IF_ERROR(WriteOutputFile(a_.output_file, bytes));
   std::fprintf(stderr, "%zu arrays, %s, in %s\n", document.arrays.size(),
                FormatByteSize(static_cast<std::int64_t>(bytes.size())).c_str(),
                a_.output_file.c_str());
@@ -510,8 +482,11 @@ absl::Status Dispatch(Runner& runner, Command command) {
 
 absl::Status RunCommand(const Arguments& arguments,
                         std::function<bool()> interrupted) {
-  if (absl::Status file = CheckOutputFile(arguments.output_file); !file.ok()) {
-    return UsageError(file);
+  if (!arguments.output_file.empty()) {
+    const absl::Status file = CheckOutputFile(arguments.output_file);
+    if (!file.ok()) {
+      return UsageError(file);
+    }
   }
   ClientOptions options;
   options.address = arguments.server;

@@ -93,7 +93,13 @@ absl::Status WriteFileAtomically(const std::string& path,
   if (fd < 0) {
     return ErrnoStatus(errno, temporary);
   }
+  struct stat old {};
+  constexpr mode_t kPermissions = 0777;
   absl::Status status = WriteAll(fd, bytes, temporary);
+  if (status.ok() && ::stat(path.c_str(), &old) == 0 &&
+      ::fchmod(fd, old.st_mode & kPermissions) != 0) {
+    status = ErrnoStatus(errno, temporary);
+  }
   if (status.ok() && ::fsync(fd) != 0) {
     status = ErrnoStatus(errno, temporary);
   }

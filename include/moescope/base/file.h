@@ -15,9 +15,9 @@ absl::StatusOr<std::string> ReadFile(const std::string& path,
                                      std::int64_t max_bytes);
 
 /// Puts `bytes` at `path` so that after a crash either the old or the new
-/// content is there: temporary file beside it, fsync, rename, fsync of the
-/// folder. Errors: as errno says (NOT_FOUND, PERMISSION_DENIED,
-/// RESOURCE_EXHAUSTED for a full disk, INTERNAL).
+/// content is there, in the old one's mode: temporary file beside it, fsync,
+/// rename, fsync of the folder. Errors: as errno says (NOT_FOUND,
+/// PERMISSION_DENIED, RESOURCE_EXHAUSTED for a full disk, INTERNAL).
 absl::Status WriteFileAtomically(const std::string& path,
                                  absl::string_view bytes);
 
