@@ -270,7 +270,9 @@ absl::StatusOr<v1::Result> Client::ReadResult(
     const v1::ReadResultRequest& source, const ChunkSink& sink) {
   v1::ReadResultRequest request = source;
   ResultStream stream;
+  // Whoever only reads does not cancel by leaving.
   CallJobs jobs;
+  jobs.cancel_on_interrupt = false;
   absl::Status status;
   for (int losses = 0;; ++losses) {
     request.set_first_chunk(stream.assembler.next_chunk());

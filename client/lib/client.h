@@ -24,8 +24,9 @@ struct ClientOptions {
   std::string address = "127.0.0.1:50051";
   /// For each call.
   absl::Duration deadline = absl::InfiniteDuration();
-  /// Asked while a call waits, every `poll_interval`. True: the call's job, if
-  /// it has one, is cancelled on the server, and the call ends with CANCELLED.
+  /// Asked while a call waits, every `poll_interval`. True: the job that the
+  /// call has started, if it has, is cancelled on the server, and the call ends
+  /// with CANCELLED.
   std::function<bool()> interrupted;
   /// Told how far the job of the call in progress has come, from
   /// `progress_after` on, at most twice a second.
@@ -83,7 +84,7 @@ class Client {
 
   absl::StatusOr<v1::GetResultResponse> GetResult(const std::string& name);
   /// Streams the chunks of the result named in `source`, or of its job, into
-  /// `sink`; gives its header.
+  /// `sink`; gives its header. An interruption leaves the job alone.
   absl::StatusOr<v1::Result> ReadResult(const v1::ReadResultRequest& source,
                                         const ChunkSink& sink);
 

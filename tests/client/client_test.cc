@@ -84,9 +84,16 @@ class FakeAnalysis final : public FakeAnalysisBase {
 class FakeResults final : public v1::ResultService::Service {
  public:
   grpc::Status ReadResult(
-      grpc::ServerContext*, const v1::ReadResultRequest* request,
+      grpc::ServerContext* context, const v1::ReadResultRequest* request,
       grpc::ServerWriter<v1::ReadResultResponse>* writer) override {
     v1::ReadResultResponse response;
+    if (request->job_id() == "endless") {
+      context->AddInitialMetadata("moescope-job-id", "endless");
+      while (!context->IsCancelled()) {
+        writer->Write(response);
+      }
+      return grpc::Status::CANCELLED;
+    }
     *response.mutable_slice() = Slice(request->first_chunk(), "b");
     writer->Write(response);
     response.mutable_result()->set_name("of " + request->job_id());
@@ -217,6 +224,19 @@ TEST_F(ClientTest, AnInterruptedWatchEndsAtOnceAndLeavesTheJobAlone) {
 
   EXPECT_EQ(job.status().code(), absl::StatusCode::kCancelled);
   EXPECT_LT(looks, kFewLooks);
+  EXPECT_THAT(jobs_.cancelled(), IsEmpty());
+}
+
+TEST_F(ClientTest, AnInterruptedReadLeavesTheJobAlone) {
+  options_.interrupted = [] { return true; };
+  Client client(options_);
+  v1::ReadResultRequest source;
+  source.set_job_id("endless");
+
+  const auto result = client.ReadResult(
+      source, [](const spec::Chunk&) { return absl::OkStatus(); });
+
+  EXPECT_EQ(result.status().code(), absl::StatusCode::kCancelled);
   EXPECT_THAT(jobs_.cancelled(), IsEmpty());
 }
 

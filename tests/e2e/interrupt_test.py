@@ -110,6 +110,17 @@ class Interrupt(unittest.TestCase):
         self.assertEqual(self.jobs("RUNNING"), [job])
         self.client.ask("jobs", "cancel", job)
 
+    def test_fetched_job_goes_on(self):
+        job = self.client.ask("analyze", MODEL, "activation_statistics",
+                              *LONG_TEXTS, "--detach")["job"]["id"]
+        wait_for("running job", lambda: self.jobs("RUNNING"))
+        process = self.start("results", "fetch", job, "-o",
+                             os.path.join(self.server.folder, "f.npz"))
+        wait_for("handler of the signal", lambda: catches_interrupt(process.pid))
+        self.assertEqual(self.interrupted(process), "interrupted\n")
+        self.assertEqual(self.jobs("RUNNING"), [job])
+        self.client.ask("jobs", "cancel", job)
+
     def test_second_signal_ends_at_once(self):
         process = self.start("analyze", MODEL, "activation_statistics",
                              *LONG_TEXTS)
@@ -124,11 +135,21 @@ class Interrupt(unittest.TestCase):
         self.assertEqual(self.interrupted(process), "")
 
 
-def pending(pid):
-    """Whether a signal to the process waits to be handled."""
+def signals(pid, field):
+    """A set of signals out of the process's status, as a mask."""
     with open(f"/proc/{pid}/status", encoding="utf-8") as file:
         fields = dict(line.rstrip("\n").split(":\t", 1) for line in file)
-    return int(fields["ShdPnd"], 16) != 0
+    return int(fields[field], 16)
+
+
+def pending(pid):
+    """Whether a signal to the process waits to be handled."""
+    return signals(pid, "ShdPnd") != 0
+
+
+def catches_interrupt(pid):
+    """Whether Ctrl-C would not simply end the process."""
+    return signals(pid, "SigCgt") >> (signal.SIGINT - 1) & 1 != 0
 
 
 if __name__ == "__main__":
