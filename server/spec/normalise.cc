@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "server/spec/participants_internal.h"
 
@@ -21,6 +22,8 @@
 namespace moescope::spec {
 namespace {
 
+using internal::FittingRule;
+using internal::NormaliseFitting;
 using internal::NormaliseParticipants;
 
 constexpr std::int64_t kMinBlockTokens = 64;
@@ -33,6 +36,9 @@ constexpr double kMaxHistogramEdges = 4097;
 constexpr std::int64_t kMaxDraws = 10000000;
 constexpr std::int64_t kMaxSampleSize = 1000000;
 constexpr std::int64_t kMaxBins = 1024;
+constexpr absl::string_view kOneShape =
+    "all matrices need an expert's shape; expert_similarity at level "
+    "neuron_average and neuron_pca take others";
 
 absl::Status RequireMoe(const ModelFacts& model) {
   if (!model.is_dense) {
@@ -411,7 +417,7 @@ struct Normaliser {
                                             ProjectionNames(),
                                             ProjectionNames(),
                                             spec.projections));
-    return NormaliseParticipants(model, baseline, spec);
+    return NormaliseCompared(spec);
   }
 
   absl::Status operator()(NeuronWeightStatisticsSpec& spec) const {
@@ -422,7 +428,22 @@ struct Normaliser {
                                             ProjectionNames(),
                                             spec.projections));
     MOESCOPE_RETURN_IF_ERROR(CheckQuantiles(spec.quantiles));
-    return NormaliseParticipants(model, baseline, spec);
+    return NormaliseFitting(model, baseline, {1, false, kOneShape}, spec);
+  }
+
+  // A mean neuron has the model's width whatever the participant's.
+  absl::Status NormaliseCompared(ExpertSimilaritySpec& spec) const {
+    const auto asked = [&](const char* level) {
+      return std::find(spec.levels.begin(), spec.levels.end(), level) !=
+             spec.levels.end();
+    };
+    if (asked("neuron_average")) {
+      return NormaliseParticipants(model, baseline, spec);
+    }
+    const FittingRule rule = {1, !asked("matrix"),
+                              "no level in spec.levels takes it; "
+                              "neuron_average does"};
+    return NormaliseFitting(model, baseline, rule, spec);
   }
 
   // What every analysis of projections has.
@@ -442,9 +463,7 @@ struct Normaliser {
   absl::Status operator()(MatrixPcaSpec& spec) const {
     MOESCOPE_RETURN_IF_ERROR(NormaliseSelection(spec));
     MOESCOPE_RETURN_IF_ERROR(CheckClustering(spec.eps, spec.min_samples));
-    const bool chosen = !spec.participants.empty();
-    MOESCOPE_RETURN_IF_ERROR(NormaliseParticipants(model, baseline, spec));
-    return internal::RequireTwoParticipants(model, spec.participants, chosen);
+    return NormaliseFitting(model, baseline, {2, false, kOneShape}, spec);
   }
 
   absl::Status operator()(NeuronPcaSpec& spec) const {

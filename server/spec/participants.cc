@@ -1,6 +1,11 @@
 // Who takes part in a comparison.
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
@@ -64,20 +69,60 @@ bool Contains(const std::vector<std::string>& names, absl::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-absl::Status RefuseWidth(absl::string_view who, std::int64_t neurons,
-                         const ModelFacts& model) {
-  return FieldError(absl::StatusCode::kFailedPrecondition, "spec.participants",
-                    absl::StrCat("\"", who, "\" has ", neurons,
-                                 " neurons, a routed expert of \"", model.name,
-                                 "\" has ", model.expert_width),
+std::int64_t WidthOf(absl::string_view who, const ModelFacts& model,
+                     const ModelFacts* baseline) {
+  if (who == "S") {
+    return model.shared_width;
+  }
+  return who == "F" && baseline != nullptr ? baseline->dense_width
+                                           : model.expert_width;
+}
+
+std::string DescribeWidth(absl::string_view who, std::int64_t neurons,
+                          const ModelFacts& model) {
+  return absl::StrCat("\"", who, "\" has ", neurons,
+                      " neurons, a routed expert of \"", model.name, "\" has ",
+                      model.expert_width);
+}
+
+absl::Status RefuseNamed(std::size_t place, absl::string_view message) {
+  return FieldError(absl::StatusCode::kInvalidArgument,
+                    absl::StrCat("spec.participants[", place, "]"), message,
                     "ANALYSIS_DOES_NOT_FIT");
 }
 
+std::optional<std::size_t> Find(const std::vector<std::string>& names,
+                                absl::string_view name) {
+  const auto found = std::find(names.begin(), names.end(), name);
+  return found == names.end()
+             ? std::nullopt
+             : std::make_optional<std::size_t>(found - names.begin());
+}
+
+// Where the client's own list has `who`; not where it follows from defaults, as
+// it also does in a normalised Spec that is sent again.
+std::optional<std::size_t> FindNamed(absl::string_view who,
+                                     const std::vector<std::string>& asked,
+                                     bool include_shared,
+                                     const ModelFacts& model) {
+  const std::optional<std::size_t> place = Find(asked, who);
+  if (who == "S") {
+    return include_shared ? std::nullopt : place;
+  }
+  std::int64_t experts = 0;
+  while (experts < model.num_experts &&
+         Contains(asked, absl::StrCat(experts))) {
+    ++experts;
+  }
+  return experts == model.num_experts ? std::nullopt : place;
+}
+
 // Takes `who` of `neurons` neurons out of the sorted participants unless a
-// routed expert has as many. Refuses what was asked for by name, and pairs that
-// reach its place: they would mean somebody else.
+// routed expert has as many. Refuses what was asked for by name (at `named`),
+// and pairs that reach its place: they would mean somebody else.
 absl::Status LeaveOutUnlessFitting(absl::string_view who, std::int64_t neurons,
-                                   bool named, const ModelFacts& model,
+                                   std::optional<std::size_t> named,
+                                   const ModelFacts& model,
                                    NeuronMatchingSpec& spec) {
   const auto found =
       std::find(spec.participants.begin(), spec.participants.end(), who);
@@ -85,14 +130,32 @@ absl::Status LeaveOutUnlessFitting(absl::string_view who, std::int64_t neurons,
     return absl::OkStatus();
   }
   const std::int64_t place = found - spec.participants.begin();
-  const bool reached =
-      std::any_of(spec.pairs.begin(), spec.pairs.end(),
-                  [place](std::int64_t other) { return other >= place; });
-  if (named || reached) {
-    return RefuseWidth(who, neurons, model);
+  const std::string message = DescribeWidth(who, neurons, model);
+  if (named.has_value()) {
+    return RefuseNamed(*named, message);
+  }
+  if (std::any_of(spec.pairs.begin(), spec.pairs.end(),
+                  [place](std::int64_t other) { return other >= place; })) {
+    return FieldError(absl::StatusCode::kFailedPrecondition,
+                      "spec.participants", message, "ANALYSIS_DOES_NOT_FIT");
   }
   spec.participants.erase(found);
   return absl::OkStatus();
+}
+
+absl::Status RequireCount(const ModelFacts& model, std::int64_t count,
+                          std::int64_t least, bool chosen) {
+  if (count >= least) {
+    return absl::OkStatus();
+  }
+  const std::string message = absl::StrCat(count, " takes part; at least ",
+                                           least, " are needed");
+  if (chosen) {
+    return InvalidField("spec.participants", message);
+  }
+  return FieldError(absl::StatusCode::kFailedPrecondition, "spec.model",
+                    absl::StrCat("of \"", model.name, "\" ", message),
+                    "ANALYSIS_DOES_NOT_FIT");
 }
 
 }  // namespace
@@ -147,28 +210,40 @@ absl::Status NormaliseParticipants(const ModelFacts& model,
   return absl::OkStatus();
 }
 
-absl::Status RequireTwoParticipants(
-    const ModelFacts& model, const std::vector<std::string>& participants,
-    bool chosen) {
-  if (participants.size() >= 2) {
-    return absl::OkStatus();
+absl::Status NormaliseFitting(const ModelFacts& model,
+                              const ModelFacts* baseline,
+                              const FittingRule& rule,
+                              const ParticipantFields& spec) {
+  const std::vector<std::string> asked = spec.participants;
+  const bool include_shared = spec.include_shared;
+  MOESCOPE_RETURN_IF_ERROR(NormaliseParticipants(model, baseline, spec));
+  std::int64_t count = 0;
+  for (const std::string& who : spec.participants) {
+    const bool routed = who != "S" && who != "F";
+    const std::int64_t neurons = WidthOf(who, model, baseline);
+    if (routed || (!rule.routed_only && neurons == model.expert_width)) {
+      ++count;
+      continue;
+    }
+    if (const auto named = FindNamed(who, asked, include_shared, model)) {
+      return RefuseNamed(
+          *named, absl::StrCat(rule.routed_only
+                                   ? absl::StrCat("\"", who,
+                                                  "\" is no routed expert")
+                                   : DescribeWidth(who, neurons, model),
+                               ": ", rule.explanation));
+    }
   }
-  const std::string message = absl::StrCat(
-      participants.size(), " takes part; at least 2 are needed");
-  if (chosen) {
-    return InvalidField("spec.participants", message);
-  }
-  return FieldError(absl::StatusCode::kFailedPrecondition, "spec.model",
-                    absl::StrCat("of \"", model.name, "\" ", message),
-                    "ANALYSIS_DOES_NOT_FIT");
+  return RequireCount(model, count, rule.least, !asked.empty());
 }
 
 absl::Status NormaliseMatched(const ModelFacts& model,
                               const ModelFacts* baseline,
                               NeuronMatchingSpec& spec) {
   const bool chosen = !spec.participants.empty();
-  const bool shared_named = Contains(spec.participants, "S");
-  const bool baseline_named = Contains(spec.participants, "F");
+  const std::optional<std::size_t> shared_named = Find(spec.participants, "S");
+  const std::optional<std::size_t> baseline_named =
+      Find(spec.participants, "F");
   MOESCOPE_RETURN_IF_ERROR(NormaliseParticipants(model, baseline, spec));
   MOESCOPE_RETURN_IF_ERROR(LeaveOutUnlessFitting(
       "S", model.shared_width, shared_named, model, spec));
@@ -181,7 +256,9 @@ absl::Status NormaliseMatched(const ModelFacts& model,
   if (!Contains(spec.participants, "F")) {
     spec.baseline.clear();
   }
-  return RequireTwoParticipants(model, spec.participants, chosen);
+  return RequireCount(model,
+                      static_cast<std::int64_t>(spec.participants.size()), 2,
+                      chosen);
 }
 
 }  // namespace moescope::spec::internal

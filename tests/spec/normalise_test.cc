@@ -389,10 +389,10 @@ TEST(NormaliseMatchingTest, RefusesANamedParticipantOfAnotherWidth) {
   NeuronMatchingSpec spec;
   spec.participants = {"0", "S"};
   const absl::Status status = Normalised(spec, Narrow());
-  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(FieldOf(status), "spec.participants");
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(FieldOf(status), "spec.participants[1]");
   EXPECT_EQ(status.message(),
-            "spec.participants: \"S\" has 8 neurons, a routed expert of \"moe\" "
+            "spec.participants[1]: \"S\" has 8 neurons, a routed expert of \"moe\" "
             "has 4");
 }
 
@@ -408,6 +408,81 @@ TEST(NormaliseMatchingTest, RefusesPairsThatReachWhatWouldBeLeftOut) {
   short_of_it.include_shared = true;
   short_of_it.pairs = {0, 1};
   EXPECT_EQ(Normalised(short_of_it, Narrow()), absl::OkStatus());
+}
+
+TEST(NormaliseFittingTest, RefusesANamedParticipantWithoutAnExpertsShape) {
+  MatrixPcaSpec components;
+  components.participants = {"0", "1", "S"};
+  const absl::Status status = Normalised(components, Narrow());
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(FieldOf(status), "spec.participants[2]");
+  EXPECT_EQ(GetErrorDetails(status).reason, "ANALYSIS_DOES_NOT_FIT");
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("\"S\" has 8 neurons, a routed expert of \"moe\" has "
+                        "4: all matrices need an expert's shape"));
+
+  NeuronWeightStatisticsSpec norms;
+  norms.participants = {"S"};
+  EXPECT_EQ(FieldOf(Normalised(norms, Narrow())), "spec.participants[0]");
+}
+
+TEST(NormaliseFittingTest, RefusesANamedBaselineWithoutAnExpertsShape) {
+  NeuronWeightStatisticsSpec norms;
+  norms.baseline = "dense";
+  norms.participants = {"F", "1"};
+  const ModelFacts dense = WideDense();
+  const absl::Status status = Normalised(norms, Narrow(), &dense);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(FieldOf(status), "spec.participants[0]");
+}
+
+TEST(NormaliseFittingTest, KeepsTheKeyOfDefaultsThatDoNotFit) {
+  MatrixPcaSpec spec;
+  spec.include_shared = true;
+  spec.baseline = "dense";
+  const ModelFacts dense = WideDense();
+  ASSERT_EQ(Normalised(spec, Narrow(), &dense), absl::OkStatus());
+  EXPECT_THAT(spec.participants, ElementsAre("0", "1", "2", "S", "F"));
+  // As a client sends the Spec of an answer.
+  EXPECT_EQ(Normalised(spec, Narrow(), &dense), absl::OkStatus());
+  EXPECT_THAT(spec.participants, ElementsAre("0", "1", "2", "S", "F"));
+}
+
+TEST(NormaliseFittingTest, CountsOnlyThoseThatFit) {
+  MatrixPcaSpec components;
+  components.participants = {"0"};
+  components.include_shared = true;
+  const absl::Status status = Normalised(components, Narrow());
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(),
+            "spec.participants: 1 takes part; at least 2 are needed");
+
+  ModelFacts wide = Narrow();
+  wide.shared_width = 4;
+  EXPECT_EQ(Normalised(components, wide), absl::OkStatus());
+}
+
+TEST(NormaliseFittingTest, SimilarityTakesWhomAnyLevelTakes) {
+  ExpertSimilaritySpec spec;
+  spec.participants = {"0", "S"};
+  EXPECT_EQ(Normalised(spec, Narrow()), absl::OkStatus());
+
+  ExpertSimilaritySpec matrix;
+  matrix.levels = {"matrix", "router"};
+  matrix.participants = {"0", "S"};
+  const absl::Status status = Normalised(matrix, Narrow());
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(),
+            "spec.participants[1]: \"S\" has 8 neurons, a routed expert of "
+            "\"moe\" has 4: no level in spec.levels takes it; neuron_average "
+            "does");
+
+  ExpertSimilaritySpec router;
+  router.levels = {"router"};
+  router.participants = {"S"};
+  EXPECT_EQ(Normalised(router, Narrow()).message(),
+            "spec.participants[0]: \"S\" is no routed expert: no level in "
+            "spec.levels takes it; neuron_average does");
 }
 
 TEST(NormaliseTest, ASingleExpertIsTheModelsFaultUnlessItWasChosen) {
