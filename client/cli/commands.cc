@@ -29,10 +29,6 @@ namespace {
 
 constexpr absl::string_view kUsagePayload = "moescope/usage";
 
-void Print(absl::string_view text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-}
-
 // For people, whatever standard output gets.
 void Tell(absl::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stderr);
@@ -86,8 +82,8 @@ class Runner {
   absl::Status Show(absl::StatusOr<Response> response, const View& view) {
     MOESCOPE_RETURN_IF_ERROR(response.status());
     progress_.Wipe();
-    Print(a_.json ? MessageJson(*response) : std::string(view(*response)));
-    return absl::OkStatus();
+    return WriteStandardOutput(a_.json ? MessageJson(*response)
+                                       : std::string(view(*response)));
   }
 
   // Reads the result `name`, or that of the job `name`, into `document`.
@@ -153,13 +149,11 @@ absl::Status Runner::Deliver(const ResultDocument& document,
   progress_.Wipe();
   if (a_.output_file.empty()) {
     if (!a_.json) {
-      Print(view());
-      return absl::OkStatus();
+      return WriteStandardOutput(view());
     }
     MOESCOPE_ASSIGN_OR_RETURN(const std::string text,
                               Encode(document, FileFormat::kJson));
-    Print(text);
-    return absl::OkStatus();
+    return WriteStandardOutput(text);
   }
   MOESCOPE_ASSIGN_OR_RETURN(const FileFormat format,
                             a_.format.empty() ? FormatOfPath(a_.output_file)
@@ -391,22 +385,25 @@ absl::Status Runner::Jobs() {
     default:
       break;
   }
+  absl::Status written;
   // Whoever only looks on does not cancel by leaving.
   MOESCOPE_ASSIGN_OR_RETURN(
       const v1::Job job,
       client_.WatchJob(a_.subject, false, [&](const v1::Job& now) {
         if (!a_.json) {
-          Print(absl::StrCat(JobStateText(now.state()), ": ", ProgressText(now),
-                             "\n"));
-          std::fflush(stdout);
+          written.Update(WriteStandardOutput(absl::StrCat(
+              JobStateText(now.state()), ": ", ProgressText(now), "\n")));
         }
       }));
   if (a_.json) {
-    Print(MessageJson(job));
+    written = WriteStandardOutput(MessageJson(job));
   } else if (!job.result().empty()) {
-    Print(absl::StrCat("result: ", job.result(), "\n"));
+    written.Update(
+        WriteStandardOutput(absl::StrCat("result: ", job.result(), "\n")));
   }
-  return JobStatus(job);
+  absl::Status status = JobStatus(job);
+  status.Update(written);
+  return status;
 }
 
 absl::StatusOr<std::string> Runner::ResultName(const std::string& subject) {
@@ -509,7 +506,7 @@ int ExitCode(const absl::Status& status, bool interrupted) {
 }
 
 std::string FailureText(const absl::Status& status) {
-  return status.GetPayload(kUsagePayload).has_value()
+  return status.GetPayload(kUsagePayload).has_value() || IsOutputError(status)
              ? absl::StrCat("error: ", status.message(), "\n")
              : ErrorText(status);
 }

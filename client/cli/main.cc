@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "client/cli/commands.h"
+#include "client/cli/output.h"
 
 namespace {
 
@@ -23,10 +24,15 @@ void OnSignal(int /*signal*/) {
 
 int main(int argc, char** argv) {
   const auto outcome = moescope::client::ParseArguments(argc, argv);
-  std::fputs(outcome.out.c_str(), stdout);
   std::fputs(outcome.err.c_str(), stderr);
   if (!outcome.arguments.has_value()) {
-    return outcome.exit_code;
+    const absl::Status written =
+        moescope::client::WriteStandardOutput(outcome.out);
+    if (!written.ok()) {
+      std::fputs(moescope::client::FailureText(written).c_str(), stderr);
+    }
+    return written.ok() ? outcome.exit_code
+                        : moescope::client::ExitCode(written, false);
   }
   std::signal(SIGINT, OnSignal);
   std::signal(SIGTERM, OnSignal);

@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 
 #include "moescope/base/error.h"
@@ -23,6 +24,7 @@ namespace {
 
 // As many links in a row as Linux follows.
 constexpr int kMaxLinks = 40;
+constexpr absl::string_view kOutputPayload = "moescope/output";
 
 struct Target {
   std::string path;
@@ -70,6 +72,11 @@ absl::StatusOr<Target> FindTarget(const std::string& path) {
   return error ? Target{path, true} : Target{file.string(), false};
 }
 
+absl::Status OutputError(absl::Status status) {
+  status.SetPayload(kOutputPayload, absl::Cord());
+  return status;
+}
+
 absl::Status WriteInPlace(const std::string& path, absl::string_view bytes) {
   std::FILE* const file = std::fopen(path.c_str(), "wb");
   if (file == nullptr) {
@@ -111,7 +118,19 @@ absl::Status WriteOutputFile(const std::string& path, absl::string_view bytes) {
   const absl::Status written = target.in_place
                                    ? WriteInPlace(target.path, bytes)
                                    : WriteFileAtomically(target.path, bytes);
-  return written.ok() ? written : Annotate(written, "-o");
+  return written.ok() ? written : OutputError(Annotate(written, "-o"));
+}
+
+absl::Status WriteStandardOutput(absl::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() &&
+      std::fflush(stdout) == 0) {
+    return absl::OkStatus();
+  }
+  return OutputError(ErrnoStatus(errno, "standard output"));
+}
+
+bool IsOutputError(const absl::Status& status) {
+  return status.GetPayload(kOutputPayload).has_value();
 }
 
 }  // namespace moescope::client

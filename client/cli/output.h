@@ -18,4 +18,12 @@ absl::Status CheckOutputFile(const std::string& path);
 /// as CheckOutputFile.
 absl::Status WriteOutputFile(const std::string& path, absl::string_view bytes);
 
+/// Writes `text` to standard output and flushes it. Errors: as errno says,
+/// naming standard output.
+absl::Status WriteStandardOutput(absl::string_view text);
+
+/// Whether `status` comes from writing on this machine, and so neither from the
+/// server nor from the command line.
+bool IsOutputError(const absl::Status& status);
+
 }  // namespace moescope::client

@@ -40,6 +40,16 @@ class Program(unittest.TestCase):
         self.assertLess(min(seconds), START_SECONDS)
 
 
+    def test_help_that_nobody_gets_is_an_error(self):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([CLIENT, "--help"], encoding="utf-8",
+                                  check=False, stdout=full,
+                                  stderr=subprocess.PIPE)
+        self.assertEqual(done.stderr, "error: standard output: No space left "
+                                      "on device\n")
+        self.assertEqual(done.returncode, 1)
+
+
 class AgainstServer(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -54,6 +64,16 @@ class AgainstServer(unittest.TestCase):
         shown = self.client.run("server", "info").stdout
         self.assertIn("blas_core: " + numerics["blas_core"], shown)
         self.assertIn("gemm_gflops: ", shown)
+
+    def test_an_answer_that_nobody_gets_is_an_error(self):
+        for output in "--output=table", "--output=json":
+            with self.subTest(output), open("/dev/full", "wb") as full:
+                done = subprocess.run(
+                    self.client.command("models", "list", output), stdout=full,
+                    stderr=subprocess.PIPE, encoding="utf-8", check=False)
+                self.assertEqual(done.stderr, "error: standard output: No "
+                                              "space left on device\n")
+                self.assertEqual(done.returncode, 1)
 
     def test_models_under_the_root_are_listed(self):
         names = [model["name"]
