@@ -14,8 +14,8 @@ namespace moescope::model::internal {
 struct JsonLimits {
   std::size_t max_depth = 32;
   /// Of the tree, roughly: a member of 10 bytes of text can take 160. A
-  /// tokenizer.json of 256,000 tokens and 580,000 merges as pairs, the most that
-  /// is published, takes 160 MiB.
+  /// tokenizer.json of 256,000 tokens and 580,000 merges as pairs, the most
+  /// that is published, takes 160 MiB.
   std::int64_t max_tree_bytes = std::int64_t{192} << 20;
 };
 

@@ -110,8 +110,7 @@ TEST_P(FusedCheckpointTest, ShowsWhatExpertsOnTheirOwnShow) {
 
   const auto fused = LoadModel(folder.path());
 
-  const auto* const router = fused->checkpoint().FindTensor(GetParam().router);
-  EXPECT_NE(router, nullptr);
+  EXPECT_NE(fused->checkpoint().FindTensor(GetParam().router), nullptr);
   EXPECT_NE(fused->checkpoint().FindTensor(
                 "model.layers.1.mlp.experts.gate_up_proj"),
             nullptr);
@@ -129,7 +128,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"phimoe", "config_v5.json", "model.layers.1.mlp.router.weight"},
         Case{"deepseek", "config.json", "model.layers.1.mlp.gate.weight"},
         Case{"deepseek_v2", "config_v5.json", "model.layers.1.mlp.gate.weight"},
-        Case{"deepseek_v3", "config_v5.json", "model.layers.1.mlp.gate.weight"}),
+        Case{"deepseek_v3", "config_v5.json",
+             "model.layers.1.mlp.gate.weight"}),
     [](const auto& row) { return std::string(row.param.fixture); });
 
 }  // namespace
