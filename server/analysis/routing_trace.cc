@@ -142,6 +142,10 @@ std::vector<float> SharedShares(const model::LayerOutput& output) {
   return shares;
 }
 
+std::int64_t CountNonfinite(const at::Tensor& logits) {  // [T, E]
+  return at::isfinite(logits).all(1).logical_not().sum().item<std::int64_t>();
+}
+
 // Turns what a pass over one block shows into chunks, layer by layer.
 class TraceObserver final : public model::ForwardObserver {
  public:
@@ -211,6 +215,11 @@ class TraceObserver final : public model::ForwardObserver {
     }
     if (fields.entropy) {
       Add(PerToken(name("entropy"), Entropies(routing.scores)));
+    }
+    // Only where there are some: the bytes of all other results stay.
+    if (const std::int64_t count = CountNonfinite(routing.logits); count > 0) {
+      Add(spec::MakeArray(name("nonfinite"), {1},
+                          absl::MakeConstSpan(&count, 1)));
     }
   }
 
@@ -285,6 +294,10 @@ void DeclareRouter(const char* prefix, const char* of,
       "all experts are chosen.");
   add("entropy", real, {"T"}, "nats",
       "Entropy of the scores divided by their sum.");
+  add("nonfinite", spec::DType::kInt64, {"*"}, "tokens",
+      "Tokens with router logits that are NaN or infinite, one number per block "
+      "that has any; there only where some are. Their experts mean nothing: a "
+      "weight or an activation before this router is no number.");
 }
 
 std::vector<spec::ArrayDeclaration> Declarations() {
@@ -332,7 +345,8 @@ spec::AnalysisInfo RoutingTraceInfo() {
       "the other convention for groups of experts): chosen experts and weights; on "
       "request the logits and scores of all experts, the margin to the first "
       "expert not chosen, the entropy of the scores, and the shared experts' "
-      "share of the block's output.";
+      "share of the block's output. Tokens whose logits are not finite are "
+      "counted.";
   info.source = "The model's own rule, as its publisher's code has it";
   info.needs_tokens = true;
   info.needs_forward = true;

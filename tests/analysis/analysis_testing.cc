@@ -180,6 +180,11 @@ spec::AnalysisSpec Normalised(spec::AnalysisSpec spec) {
 }
 
 Log RunSpec(const spec::AnalysisSpec& spec, const RunOptions& options) {
+  return RunOn(OpenInputs(spec::ModelNames(spec)[0]), spec, options);
+}
+
+Log RunOn(ModelInputs inputs, const spec::AnalysisSpec& spec,
+          const RunOptions& options) {
   Log log;
   ThreadPool pool(options.threads);
   RunContext context;
@@ -189,7 +194,6 @@ Log RunSpec(const spec::AnalysisSpec& spec, const RunOptions& options) {
     log.reported.push_back(progress.done);
   });
   RecordingSink sink(log, context.token(), options.cancel_after);
-  ModelInputs inputs = OpenInputs(spec::ModelNames(spec)[0]);
   inputs.device = options.device;
   log.status = Run(spec, inputs, options.resume, pool, context, sink);
   return log;

@@ -42,6 +42,10 @@ spec::AnalysisSpec Normalised(spec::AnalysisSpec spec);
 /// Runs the normalised `spec` on the model it names.
 Log RunSpec(const spec::AnalysisSpec& spec, const RunOptions& options = {});
 
+/// As RunSpec, on `inputs` (all but the device).
+Log RunOn(ModelInputs inputs, const spec::AnalysisSpec& spec,
+          const RunOptions& options = {});
+
 /// "" when every chunk fits the schema of the analysis; else what does not.
 std::string SchemaProblem(const spec::AnalysisSpec& spec, const Log& log);
 

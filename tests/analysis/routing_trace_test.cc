@@ -3,10 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <string>
 #include <vector>
 
+#include "moescope/base/run_context.h"
+#include "moescope/base/thread_pool.h"
 #include "tests/analysis/analysis_testing.h"
+#include "tests/testing/scratch_folder.h"
 
 namespace moescope::analysis {
 namespace {
@@ -119,6 +123,69 @@ TEST(RoutingTraceTest, StopsInsideABlockWhenCancelled) {
 
   EXPECT_EQ(log.status.code(), absl::StatusCode::kCancelled);
   EXPECT_EQ(log.chunks.size(), 2U);
+}
+
+// Makes the first float32 of a copy's tensor a NaN and loads the copy.
+ModelInputs LoadSpoiled(const ScratchFolder& scratch,
+                        const std::string& tensor) {
+  const std::string folder = scratch.CopyTestdata("fixtures/mixtral", "model");
+  const auto whole = *model::Checkpoint::Open(folder);
+  const auto& file = whole->weight_files()[0];
+  std::fstream bytes(file->path(),
+                     std::ios::in | std::ios::out | std::ios::binary);
+  const void* const data = whole->FindTensor(tensor)->data;
+  bytes.seekp(static_cast<const char*>(data) - file->bytes().data());
+  bytes.write("\0\0\xc0\x7f", 4);
+  bytes.close();
+  ModelInputs inputs;
+  inputs.checkpoint = *model::Checkpoint::Open(folder);
+  ThreadPool pool(1);
+  auto model =
+      model::Model::Load(inputs.checkpoint, "cpu", pool, RunContext());
+  EXPECT_TRUE(model.ok()) << model.status();
+  inputs.model = *std::move(model);
+  return inputs;
+}
+
+TEST(RoutingTraceTest, CountsTokensWhoseLogitsAreNotFinite) {
+  // A NaN in the embedding of token 0: that of the first of two blocks.
+  spec::RoutingTraceSpec asked;
+  asked.model = "mixtral";
+  asked.input = {{0, 1, 2}, {3, 64}, {}};
+  asked.input.ids.resize(67, 7);
+  asked.block_tokens = 64;
+  const spec::AnalysisSpec spec = Normalised(asked);
+  const ScratchFolder scratch;
+
+  const Log log =
+      RunOn(LoadSpoiled(scratch, "model.embed_tokens.weight"), spec);
+  const Log sound = RunSpec(spec);
+
+  ASSERT_TRUE(log.status.ok()) << log.status;
+  const auto arrays = Join(log);
+  EXPECT_THAT(spec::ToDoubles(arrays.at("layer.0.nonfinite")), ElementsAre(3));
+  EXPECT_THAT(spec::ToDoubles(arrays.at("layer.1.nonfinite")), ElementsAre(3));
+  EXPECT_EQ(SchemaProblem(spec, log), "");
+  ASSERT_TRUE(sound.status.ok()) << sound.status;
+  EXPECT_EQ(Join(sound).count("layer.0.nonfinite"), 0U);
+}
+
+TEST(RoutingTraceTest, CountsThemWhateverTheFieldsFromTheSpoiledLayerOn) {
+  spec::RoutingTraceSpec asked;
+  asked.model = "mixtral";
+  asked.input = {{4, 5, 6, 7}, {2, 2}, {}};
+  asked.fields = {"margin"};
+  const spec::AnalysisSpec spec = Normalised(asked);
+  const ScratchFolder scratch;
+
+  const Log log = RunOn(
+      LoadSpoiled(scratch, "model.layers.1.block_sparse_moe.gate.weight"),
+      spec);
+
+  ASSERT_TRUE(log.status.ok()) << log.status;
+  const auto arrays = Join(log);
+  EXPECT_EQ(arrays.count("layer.0.nonfinite"), 0U);
+  EXPECT_THAT(spec::ToDoubles(arrays.at("layer.1.nonfinite")), ElementsAre(4));
 }
 
 }  // namespace
