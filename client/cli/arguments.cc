@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <string>
@@ -9,9 +10,12 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "client/cli/near_word.h"
 #include "client/export/result_document.h"
 #include <CLI/CLI.hpp>
 
@@ -113,17 +117,21 @@ class CommandLine {
     AddOthers();
   }
 
-  ParseOutcome Parse(int argc, const char* const* argv) {
+  // `words`: those after the program's name.
+  ParseOutcome Parse(std::vector<std::string> words) {
     ParseOutcome outcome;
     try {
-      app_.parse(argc, argv);
+      // CLI11 takes them from the end.
+      std::reverse(words.begin(), words.end());
+      app_.parse(std::move(words));
       Finish();
     } catch (const CLI::ParseError& error) {
       std::ostringstream out;
       std::ostringstream err;
       outcome.exit_code = app_.exit(error, out, err) == 0 ? 0 : 2;
       outcome.out = out.str();
-      outcome.err = UnknownCommand() + err.str();
+      const std::string unknown = outcome.exit_code == 0 ? "" : UnknownWord();
+      outcome.err = unknown.empty() ? err.str() : unknown;
       return outcome;
     }
     outcome.arguments = std::move(a_);
@@ -131,24 +139,45 @@ class CommandLine {
   }
 
  private:
-  // A line about the word that stands where a command should, if one does.
-  std::string UnknownCommand() const {
+  // About the word that is no command where one should stand, or no option;
+  // empty where the words are known.
+  std::string UnknownWord() const {
     const CLI::App* at = &app_;
     while (!at->get_subcommands().empty()) {
       at = at->get_subcommands().front();
     }
-    const std::vector<const CLI::App*> known = at->get_subcommands({});
     // A group leaves to its parent what it does not know.
     const std::vector<std::string> words = app_.remaining(true);
-    if (known.empty() || words.empty() || words.front().front() == '-') {
+    if (words.empty()) {
       return "";
     }
-    std::string line = absl::StrCat("\"", words.front(),
-                                    "\" is no command; there are:");
-    for (const CLI::App* command : known) {
-      absl::StrAppend(&line, " ", command->get_name());
+    const std::string& word = words.front();
+    const std::vector<const CLI::App*> known = at->get_subcommands({});
+    if (absl::StartsWith(word, "-")) {
+      return known.empty() ? UnknownOption(word) : "";
     }
-    return line + "\n";
+    return known.empty() ? "" : UnknownCommand(word, known);
+  }
+
+  static std::string UnknownOption(const std::string& word) {
+    return absl::StrCat(QuoteName(word),
+                        " is no option here; a value that begins with \"-\" "
+                        "stands after --\nRun with --help for more "
+                        "information.\n");
+  }
+
+  static std::string UnknownCommand(const std::string& word,
+                                    const std::vector<const CLI::App*>& known) {
+    std::vector<std::string> names;
+    for (const CLI::App* command : known) {
+      names.push_back(command->get_name());
+    }
+    const std::string near = NearWord(word, names);
+    return absl::StrCat(
+        QuoteName(word), " is no command; there are: ",
+        absl::StrJoin(names, " "), "\n",
+        near.empty() ? "" : absl::StrCat("did you mean ", near, "?\n"),
+        "Run with --help for more information.\n");
   }
 
   CLI::App* Group(const char* name, const char* text) {
@@ -156,6 +185,26 @@ class CommandLine {
     group->require_subcommand(1);
     group->fallthrough();
     return group;
+  }
+
+  static const char* MeaningOf(absl::string_view subject) {
+    if (subject == "MODEL") {
+      return "As `models list` names it, or its folder below the model root";
+    }
+    if (subject == "JOB") {
+      return "Its id";
+    }
+    return subject == "RESULT" ? "Its name, or the id of its job"
+                               : "As `analyses list` names it";
+  }
+
+  // Takes one word each time, so that the next one may be MODEL.
+  static CLI::Option* AddList(CLI::App* leaf, const char* name,
+                              std::vector<std::string>& values,
+                              const char* text) {
+    return leaf->add_option(name, values, text)
+        ->delimiter(',')
+        ->allow_extra_args(false);
   }
 
   CLI::App* Leaf(CLI::App* parent, const char* name, const char* text,
@@ -169,7 +218,7 @@ class CommandLine {
   CLI::App* LeafOf(CLI::App* parent, const char* name, const char* text,
                    Command command, const char* subject) {
     CLI::App* leaf = Leaf(parent, name, text, command);
-    leaf->add_option(subject, a_.subject)->required();
+    leaf->add_option(subject, a_.subject, MeaningOf(subject))->required();
     return leaf;
   }
 
@@ -210,7 +259,7 @@ class CommandLine {
   // Gives the option of the file.
   CLI::Option* AddOutput(CLI::App* leaf) {
     CLI::Option* const file =
-        leaf->add_option("-o,--output-file", a_.output_file,
+        leaf->add_option("-o,--output-file", output_file_,
                          "File: .safetensors, .npz, .json, .jsonl or .csv");
     leaf->add_option("--format", a_.format,
                      "Instead of what the file's extension says")
@@ -243,7 +292,8 @@ class CommandLine {
            Command::kModelsVerify, "MODEL");
     LeafOf(models, "tokenize", "Text to token ids", Command::kModelsTokenize,
            "MODEL")
-        ->add_option("TEXT", a_.name)
+        ->add_option("TEXT", a_.name,
+                     "One that begins with \"-\" stands after --")
         ->required();
   }
 
@@ -252,13 +302,11 @@ class CommandLine {
                              Command::kTrace, "MODEL");
     AddInput(trace, false);
     AddLayers(trace);
-    trace
-        ->add_option("--fields", a_.fields,
-                     "Among ids,weights,logits,scores,margin,entropy,"
-                     "choice,group_mask,shared_share, and with attention_ before "
-                     "it each of the first six for jetmoe's attention; default "
-                     "ids,weights,logits")
-        ->delimiter(',');
+    AddList(trace, "--fields", a_.fields,
+            "Separated by commas, among ids,weights,logits,scores,margin,"
+            "entropy,choice,group_mask,shared_share, and with attention_ "
+            "before it each of the first six for jetmoe's attention; default "
+            "ids,weights,logits");
     trace
         ->add_option("--masked-groups", masked_groups_,
                      "What experts of groups that the router does not keep "
@@ -273,19 +321,18 @@ class CommandLine {
         LeafOf(&app_, "similarity", "How similar experts' weights are; S stands for the shared "
                "experts, F for the dense baseline",
                Command::kSimilarity, "MODEL");
-    similarity
-        ->add_option("--level", a_.levels,
-                     "Among matrix,neuron_average,router; default: all")
-        ->delimiter(',');
+    AddList(similarity, "--level", a_.levels,
+            "Separated by commas, among matrix,neuron_average,router; default: "
+            "all");
     AddWeights(similarity);
     AddCachePolicy(similarity);
     AddOutput(similarity);
   }
 
   void AddWeights(CLI::App* leaf) {
-    leaf->add_option("--projections", a_.projections,
-                     "Among gate_proj,up_proj,down_proj; default: all")
-        ->delimiter(',');
+    AddList(leaf, "--projections", a_.projections,
+            "Separated by commas, among gate_proj,up_proj,down_proj; default: "
+            "all");
     AddLayers(leaf);
     leaf->add_flag("--shared", a_.shared,
                    "The shared experts of a layer take part as S, together "
@@ -348,7 +395,8 @@ class CommandLine {
     LeafOf(results, "show", "Length, digest, provenance", Command::kResultsShow,
            "RESULT");
     AddOutput(LeafOf(results, "fetch", "Write a result into a file",
-                     Command::kResultsFetch, "RESULT"));
+                     Command::kResultsFetch, "RESULT"))
+        ->required();
     CLI::App* server = Group("server", "The server itself");
     Leaf(server, "info", "Versions, devices, limits, numerics",
          Command::kServerInfo);
@@ -358,10 +406,8 @@ class CommandLine {
   void AddJobsList(CLI::App* jobs) {
     CLI::App* list =
         Leaf(jobs, "list", "Jobs, newest first", Command::kJobsList);
-    list->add_option("--state", states_,
-                     "Only those in a state among queued,running,succeeded,"
-                     "failed,cancelled,expired")
-        ->delimiter(',')
+    AddList(list, "--state", states_,
+            "Only those in one of these states, separated by commas")
         ->check(CLI::IsMember({"queued", "running", "succeeded", "failed",
                                "cancelled", "expired"}));
     list->add_option("--analysis", a_.name, "Only those of this analysis");
@@ -405,6 +451,10 @@ class CommandLine {
     }
     CheckSettings();
     RefuseIgnored();
+    a_.output_file = output_file_.value_or("");
+    if (output_file_ == "") {
+      throw CLI::ValidationError("-o", "\"\" names no file");
+    }
     if (!a_.output_file.empty() && a_.format.empty()) {
       const auto format = FormatOfPath(a_.output_file);
       if (!format.ok()) {
@@ -412,9 +462,6 @@ class CommandLine {
             "-o", absl::StrCat(a_.output_file, ": ",
                                std::string(format.status().message())));
       }
-    }
-    if (a_.command == Command::kResultsFetch && a_.output_file.empty()) {
-      throw CLI::RequiredError("-o");
     }
     if (a_.command == Command::kTrace && !a_.input.given()) {
       throw CLI::RequiredError(
@@ -491,6 +538,7 @@ class CommandLine {
   CLI::App app_;
   Arguments a_;
   std::string output_ = "table";
+  std::optional<std::string> output_file_;
   std::string layers_;
   std::string priority_;
   std::string masked_groups_;
@@ -503,16 +551,20 @@ class CommandLine {
 }  // namespace
 
 ParseOutcome ParseArguments(int argc, const char* const* argv) {
-  // CLI11 would take the next word for the value.
+  std::vector<std::string> words;
+  bool options = true;
   for (int i = 1; i < argc; ++i) {
-    if (absl::string_view(argv[i]) == "--server=") {
-      ParseOutcome outcome;
-      outcome.exit_code = 2;
-      outcome.err = absl::StrCat("--server: ", CheckServer(""), "\n");
-      return outcome;
+    const absl::string_view word = argv[i];
+    options = options && word != "--";
+    const bool empty = options && word.size() > 3 &&
+                       absl::StartsWith(word, "--") && word.back() == '=';
+    words.emplace_back(word.substr(0, word.size() - (empty ? 1 : 0)));
+    // Of "--server=" CLI11 would take the next word for the value.
+    if (empty) {
+      words.emplace_back();
     }
   }
-  return CommandLine().Parse(argc, argv);
+  return CommandLine().Parse(std::move(words));
 }
 
 }  // namespace moescope::client

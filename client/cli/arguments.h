@@ -103,7 +103,8 @@ absl::Status CheckUtf8(absl::string_view what, absl::string_view text);
 /// "0,3-5" as {0, 3, 4, 5}. Errors: INVALID_ARGUMENT naming the part.
 absl::StatusOr<std::vector<std::int64_t>> ParseLayers(absl::string_view text);
 
-/// "1,2 3" as one sequence. Errors: INVALID_ARGUMENT naming what is no id.
+/// "1,2 3" as one sequence. Errors: INVALID_ARGUMENT naming what is no id, ""
+/// where a comma has none beside it.
 absl::StatusOr<v1::TokenIds> ParseTokens(absl::string_view text);
 
 /// The input of a request: --text one sequence; --file and --corpus texts to be

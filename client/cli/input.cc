@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -105,14 +106,24 @@ absl::StatusOr<std::vector<std::int64_t>> ParseLayers(absl::string_view text) {
 
 absl::StatusOr<v1::TokenIds> ParseTokens(absl::string_view text) {
   v1::TokenIds tokens;
-  for (const absl::string_view word :
-       absl::StrSplit(text, absl::ByAnyChar(", \t\r"), absl::SkipEmpty())) {
-    std::int32_t id = 0;
-    if (!absl::SimpleAtoi(word, &id)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(QuoteName(word), " is no token id"));
+  if (absl::StripAsciiWhitespace(text).empty()) {
+    return tokens;
+  }
+  for (absl::string_view part : absl::StrSplit(text, ',')) {
+    part = absl::StripAsciiWhitespace(part);
+    // A part of nothing is one empty word: a comma too many.
+    for (const absl::string_view word :
+         absl::StrSplit(part, absl::ByAnyChar(" \t\r"))) {
+      std::int32_t id = 0;
+      if (word.empty() && !part.empty()) {
+        continue;
+      }
+      if (!absl::SimpleAtoi(word, &id)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(QuoteName(word), " is no token id"));
+      }
+      tokens.add_ids(id);
     }
-    tokens.add_ids(id);
   }
   return tokens;
 }
