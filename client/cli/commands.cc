@@ -391,8 +391,8 @@ absl::Status Runner::Jobs() {
       const v1::Job job,
       client_.WatchJob(a_.subject, false, [&](const v1::Job& now) {
         if (!a_.json) {
-          written.Update(WriteStandardOutput(absl::StrCat(
-              JobStateText(now.state()), ": ", ProgressText(now), "\n")));
+          written.Update(
+              WriteStandardOutput(absl::StrCat(WatchText(now), "\n")));
         }
       }));
   if (a_.json) {

@@ -8,6 +8,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "client/cli/views.h"
+#include "client/lib/client.h"
 
 namespace moescope::client {
 
@@ -40,6 +42,17 @@ std::string ProgressText(const v1::Job& job) {
                                           std::ceil(progress.eta_seconds())));
   }
   return out;
+}
+
+std::string WatchText(const v1::Job& job) {
+  const std::string state = JobStateText(job.state());
+  if (job.from_cache()) {
+    return absl::StrCat(state, ": answered from the cache");
+  }
+  // What has ended before its first stage does not start any more.
+  return HasEnded(job.state()) && job.progress().stage().empty()
+             ? state
+             : absl::StrCat(state, ": ", ProgressText(job));
 }
 
 ProgressLine::ProgressLine() : terminal_(isatty(STDERR_FILENO) == 1) {}

@@ -10,6 +10,11 @@ namespace moescope::client {
 /// "forward 512/2048 tokens, 210/s, 7 s left", "queued, 3 before".
 std::string ProgressText(const v1::Job& job);
 
+/// The state of a job and how far it is, on one line without a newline:
+/// "running: forward 512/2048 tokens", "succeeded: answered from the cache",
+/// "cancelled".
+std::string WatchText(const v1::Job& job);
+
 /// One line on stderr that rewrites itself; nothing where stderr is no
 /// terminal. The line is wiped when the object goes.
 class ProgressLine {

@@ -61,4 +61,15 @@ std::string Visible(absl::string_view text) {
   return out;
 }
 
+std::string Quoted(absl::string_view text) {
+  std::string escaped;
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      escaped.push_back('\\');
+    }
+    escaped.push_back(c);
+  }
+  return "\"" + Visible(escaped) + "\"";
+}
+
 }  // namespace moescope::client

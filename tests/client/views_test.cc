@@ -45,6 +45,23 @@ TEST(ProgressTest, TellsShareRateAndTimeLeft) {
   EXPECT_EQ(ProgressText(job), "forward 512/2048 tokens, 192/s, 8 s left");
 }
 
+TEST(ProgressTest, TellsOfAnEndWhatItCameFrom) {
+  v1::Job job;
+  job.set_state(v1::JOB_STATE_CANCELLED);
+  EXPECT_EQ(WatchText(job), "cancelled");
+  job.set_state(v1::JOB_STATE_RUNNING);
+  EXPECT_EQ(WatchText(job), "running: starting");
+  job.set_state(v1::JOB_STATE_SUCCEEDED);
+  job.set_from_cache(true);
+  EXPECT_EQ(WatchText(job), "succeeded: answered from the cache");
+}
+
+TEST(TableTest, QuotesWithinATokenAreEscaped) {
+  EXPECT_EQ(Quoted("\""), "\"\\\"\"");
+  EXPECT_EQ(Quoted("\\n"), "\"\\\\n\"");
+  EXPECT_EQ(Quoted("\n"), "\"\\n\"");
+}
+
 TEST(ProgressTest, TellsThePlaceInTheQueue) {
   v1::Job job;
   job.set_state(v1::JOB_STATE_QUEUED);
