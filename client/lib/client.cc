@@ -322,8 +322,12 @@ absl::Status JobStatus(const v1::Job& job) {
     return absl::OkStatus();
   }
   if (job.state() == v1::JOB_STATE_EXPIRED) {
-    return absl::NotFoundError(
-        absl::StrCat("the result of job ", job.id(), " has been evicted"));
+    ErrorDetails gone;
+    gone.reason = "RESULT_NOT_FOUND";
+    return MakeError(
+        absl::StatusCode::kNotFound,
+        absl::StrCat("the result of job ", job.id(), " has been evicted"),
+        gone);
   }
   ErrorDetails details;
   details.reason = job.error().reason();

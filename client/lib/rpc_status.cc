@@ -1,6 +1,7 @@
 #include "client/lib/rpc_status.h"
 
 #include <string>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -42,11 +43,31 @@ bool IsSizeLimit(absl::string_view reason, absl::string_view message) {
          absl::StrContains(message, "message larger than max");
 }
 
-// What the code, or its reason, asks of the caller.
+// What a reason asks of the caller, where its code alone does not tell.
+constexpr std::pair<absl::string_view, absl::string_view> kAdviceForReasons[] =
+    {{"CONTENT_CHANGED",
+      "restore the file, or touch it where the change is meant, then try again"},
+     {"JOB_NOT_FOUND", "look at `jobs list` for what is there"},
+     {"MODEL_IN_USE",
+      "wait for the jobs that use it, or cancel them: see `jobs list`"},
+     {"MODEL_NOT_FOUND", "look at `models list` for what is there"},
+     {"MODEL_NOT_LOADED", "load it with `models load`, then try again"},
+     {"MODEL_TOO_LARGE",
+      "unload other models with `models unload`, or let the operator raise "
+      "--memory_budget"},
+     {"NO_TOKENIZER", "send token ids (--tokens) instead of text"},
+     {"RESULT_NOT_FOUND",
+      "ask for it again with the command that computed it"}};
+
+// What the code, or its reason, asks of the caller; empty where the message
+// says it. Of a failed precondition only the message knows what to change, if
+// anything: a dense model stays dense.
 absl::string_view Advice(absl::StatusCode code, absl::string_view reason,
                          absl::string_view message) {
-  if (reason == "NO_TOKENIZER") {
-    return "send token ids (--tokens) instead of text";
+  for (const auto& [known, advice] : kAdviceForReasons) {
+    if (reason == known) {
+      return advice;
+    }
   }
   switch (code) {
     case absl::StatusCode::kInvalidArgument:
@@ -54,12 +75,9 @@ absl::string_view Advice(absl::StatusCode code, absl::string_view reason,
       return "correct the request";
     case absl::StatusCode::kNotFound:
       return "look at `models list`, `jobs list` or `analyses list` for what "
-             "is "
-             "there";
+             "is there";
     case absl::StatusCode::kAlreadyExists:
       return "choose another name or request id";
-    case absl::StatusCode::kFailedPrecondition:
-      return "change the state that the message names, then try again";
     case absl::StatusCode::kResourceExhausted:
       return IsSizeLimit(reason, message)
                  ? "ask for less at once: waiting does not change the limit"

@@ -56,6 +56,25 @@ TEST(ErrorTextTest, AFullQueueIsWorthAnotherTry) {
               ::testing::HasSubstr("  try again later, or ask for less\n"));
 }
 
+TEST(ErrorTextTest, DoesNotAdviseToChangeWhatAModelIs) {
+  EXPECT_EQ(ErrorText(FieldError(absl::StatusCode::kFailedPrecondition,
+                                 "spec.model", "\"m\" is dense",
+                                 "ANALYSIS_DOES_NOT_FIT")),
+            "error: spec.model: \"m\" is dense\n"
+            "  FAILED_PRECONDITION ANALYSIS_DOES_NOT_FIT\n");
+}
+
+TEST(ErrorTextTest, AdvisesByReason) {
+  EXPECT_THAT(
+      ErrorText(FieldError(absl::StatusCode::kDataLoss, "model.safetensors",
+                           "hash a, expected b", "CONTENT_CHANGED")),
+      ::testing::HasSubstr("touch it where the change is meant"));
+  EXPECT_THAT(ErrorText(FieldError(absl::StatusCode::kNotFound, "name",
+                                   "is unknown or evicted",
+                                   "RESULT_NOT_FOUND")),
+              ::testing::HasSubstr("ask for it again"));
+}
+
 TEST(ErrorTextTest, NamesACodeOnce) {
   EXPECT_THAT(ErrorText(FieldError(absl::StatusCode::kDataLoss, "shard",
                                    "is cut short", "DATA_LOSS")),
