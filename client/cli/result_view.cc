@@ -351,7 +351,7 @@ std::string TraceText(absl::Span<const spec::Array> arrays,
   for (std::size_t t = 0; t < ids.size(); ++t) {
     std::vector<std::string> row = {
         absl::StrCat(places.positions[t]), absl::StrCat(ids[t]),
-        t < tokens.size() ? Quoted(tokens[t].text()) : ""};
+        t < tokens.size() ? QuotedToken(tokens[t].text()) : ""};
     if (places.several) {
       row.insert(row.begin(), absl::StrCat(places.sequences[t]));
     }

@@ -61,10 +61,10 @@ std::string Visible(absl::string_view text) {
   return out;
 }
 
-std::string Quoted(absl::string_view text) {
+std::string QuotedToken(absl::string_view text) {
   std::string escaped;
   for (const char c : text) {
-    if (c == '"' || c == '\\') {
+    if (c == '"') {
       escaped.push_back('\\');
     }
     escaped.push_back(c);

@@ -29,8 +29,8 @@ std::size_t DisplayWidth(absl::string_view text);
 /// so that it stays in its cell.
 std::string Visible(absl::string_view text);
 
-/// `text` as Visible between quotation marks, those within and backslashes
-/// after a backslash.
-std::string Quoted(absl::string_view text);
+/// A token's text, in which the server has escaped backslashes already, as
+/// Visible between quotation marks; those within as \".
+std::string QuotedToken(absl::string_view text);
 
 }  // namespace moescope::client

@@ -293,7 +293,7 @@ std::string TokensText(const v1::TokenizeResponse& response) {
   int position = 0;
   for (const v1::Token& token : response.tokens()) {
     table.Add({absl::StrCat(position++), absl::StrCat(token.id()),
-               Quoted(token.text()),
+               QuotedToken(token.text()),
                token.special() ? "yes" : ""});
   }
   return table.Text();

@@ -57,9 +57,13 @@ TEST(ProgressTest, TellsOfAnEndWhatItCameFrom) {
 }
 
 TEST(TableTest, QuotesWithinATokenAreEscaped) {
-  EXPECT_EQ(Quoted("\""), "\"\\\"\"");
-  EXPECT_EQ(Quoted("\\n"), "\"\\\\n\"");
-  EXPECT_EQ(Quoted("\n"), "\"\\n\"");
+  EXPECT_EQ(QuotedToken("\""), R"("\"")");
+  EXPECT_EQ(QuotedToken("\n"), R"("\n")");
+}
+
+TEST(TableTest, WhatTheServerHasEscapedStaysAsItIs) {
+  EXPECT_EQ(QuotedToken(R"(\\)"), R"("\\")");
+  EXPECT_EQ(QuotedToken(R"(\xC3)"), R"("\xC3")");
 }
 
 TEST(ProgressTest, TellsThePlaceInTheQueue) {
