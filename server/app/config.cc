@@ -28,6 +28,7 @@ namespace moescope {
 namespace {
 
 constexpr int kWrongUsage = 2;
+constexpr std::int64_t kLeastBudgetBytes = std::int64_t{1} << 20;
 
 // The file of --config: a flag per line, as `name=value`, with comments after #
 // or ;. CLI11 reads it; this says where a line is wrong, and knows later which
@@ -160,7 +161,7 @@ absl::Status ReadBudget(const RawFlags& raw, ServiceOptions& options) {
   const auto budget = ParseMemoryBudget(raw.memory_budget);
   if (!budget.ok()) {
     return WrongFlag("memory_budget", raw.memory_budget,
-                     "a size above 0 (BYTES, 4GiB) or a share (1% to 100%)");
+                     "a size of at least 1MiB (BYTES, 4GiB) or a share (1% to 100%)");
   }
   options.memory_budget_bytes = budget->bytes;
   if (budget->bytes == 0) {
@@ -329,9 +330,10 @@ absl::StatusOr<MemoryBudget> ParseMemoryBudget(absl::string_view text) {
   absl::string_view number = text;
   if (!absl::ConsumeSuffix(&number, "%")) {
     MOESCOPE_ASSIGN_OR_RETURN(budget.bytes, ParseByteSize(text));
-    if (budget.bytes <= 0) {
+    // No model fits less: a share is meant that lacks its sign.
+    if (budget.bytes < kLeastBudgetBytes) {
       return InvalidField("memory_budget",
-                          absl::StrCat("\"", text, "\" is not above 0"));
+                          absl::StrCat("\"", text, "\" is below 1MiB"));
     }
     return budget;
   }

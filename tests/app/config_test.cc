@@ -199,6 +199,12 @@ TEST(ConfigTest, ShareOfMemoryIsLeftToBeResolvedWithTheDevice) {
   EXPECT_DOUBLE_EQ(parsed.line.config.service.memory_budget_share, 0.9);
 }
 
+TEST(ConfigTest, MemoryOfNinetyIsNoShare) {
+  EXPECT_EQ(ParseMemoryBudget("90").status().message(),
+            "memory_budget: \"90\" is below 1MiB");
+  EXPECT_EQ(ParseMemoryBudget("1MiB")->bytes, 1 << 20);
+}
+
 TEST(ConfigTest, ShareOfMemoryIsAtMostAllOfIt) {
   EXPECT_EQ(ParseMemoryBudget("101%").status().code(),
             absl::StatusCode::kInvalidArgument);

@@ -59,7 +59,7 @@ struct MemoryBudget {
   double share = 0;        ///< In [0.01, 1].
 };
 /// Reads "4GiB", "1048576" or "90%". Errors: INVALID_ARGUMENT (not in
-/// [1 %, 100 %], not positive).
+/// [1 %, 100 %], below 1 MiB).
 absl::StatusOr<MemoryBudget> ParseMemoryBudget(absl::string_view text);
 
 }  // namespace moescope
