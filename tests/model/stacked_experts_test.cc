@@ -99,7 +99,7 @@ class LayoutTest : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(LayoutTest, GivesEveryExpertsReferenceOutputs) {
   const Tensors tensors(Fixture(GetParam(), "model.safetensors"));
-  const Tensors reference(Fixture(GetParam(), "reference_short.safetensors"));
+  const Tensors reference(Fixture(GetParam(), "reference.safetensors"));
   const std::vector<float> inputs = reference.Values("layer.1.moe_input");
   const std::vector<float> expected = reference.Values("layer.1.expert_outputs");
   const auto config = ParseConfig(ReadBytes(Fixture(GetParam(), "config.json")));
