@@ -104,6 +104,8 @@ class Interrupt(unittest.TestCase):
                               *LONG_TEXTS, "--detach")["job"]["id"]
         process = self.start("jobs", "watch", job)
         wait_for("running job", lambda: self.jobs("RUNNING"))
+        wait_for("handler of the signal",
+                 lambda: catches(process.pid, signal.SIGTERM))
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=WAIT_SECONDS)
         self.assertEqual(process.returncode, 130, err)
@@ -116,7 +118,8 @@ class Interrupt(unittest.TestCase):
         wait_for("running job", lambda: self.jobs("RUNNING"))
         process = self.start("results", "fetch", job, "-o",
                              os.path.join(self.server.folder, "f.npz"))
-        wait_for("handler of the signal", lambda: catches_interrupt(process.pid))
+        wait_for("handler of the signal",
+                 lambda: catches(process.pid, signal.SIGINT))
         self.assertEqual(self.interrupted(process), "interrupted\n")
         self.assertEqual(self.jobs("RUNNING"), [job])
         self.client.ask("jobs", "cancel", job)
@@ -147,9 +150,9 @@ def pending(pid):
     return signals(pid, "ShdPnd") != 0
 
 
-def catches_interrupt(pid):
-    """Whether Ctrl-C would not simply end the process."""
-    return signals(pid, "SigCgt") >> (signal.SIGINT - 1) & 1 != 0
+def catches(pid, number):
+    """Whether the signal would not simply end the process."""
+    return signals(pid, "SigCgt") >> (number - 1) & 1 != 0
 
 
 if __name__ == "__main__":
