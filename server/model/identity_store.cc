@@ -191,6 +191,35 @@ std::optional<absl::Time> IdentityStore::FiledTime(
                                            : std::optional(newest);
 }
 
+absl::Status IdentityStore::CheckUndamaged(const Checkpoint& checkpoint) const {
+  const MutexLock lock(mutex_);
+  if (damaged_.empty()) {
+    return absl::OkStatus();  // At every request, of as many files.
+  }
+  for (const auto& file : checkpoint.weight_files()) {
+    const auto found = damaged_.find(file->stamp().path);
+    if (found != damaged_.end() && found->second.stamp == file->stamp()) {
+      return found->second.status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+void IdentityStore::SetVerdict(const MappedFile& file,
+                               const absl::Status& verdict) {
+  const MutexLock lock(mutex_);
+  SetVerdictLocked(file.stamp(), verdict);
+}
+
+void IdentityStore::SetVerdictLocked(const FileStamp& stamp,
+                                     const absl::Status& verdict) {
+  if (verdict.ok()) {
+    damaged_.erase(stamp.path);
+  } else {
+    damaged_.insert_or_assign(stamp.path, Damage{stamp, verdict});
+  }
+}
+
 absl::StatusOr<ModelIdentity> IdentityStore::Record(
     const Checkpoint& checkpoint, const TreeHasher& hasher) {
   MOESCOPE_ASSIGN_OR_RETURN(const std::vector<std::string> roots,
@@ -198,6 +227,7 @@ absl::StatusOr<ModelIdentity> IdentityStore::Record(
   MOESCOPE_RETURN_IF_ERROR(checkpoint.CheckIntact());
   const MutexLock lock(mutex_);
   std::map<std::string, Entry> entries = entries_;
+  absl::Status damage;
   for (std::size_t i = 0; i < roots.size(); ++i) {
     const MappedFile& file = *checkpoint.weight_files()[i];
     const FileStamp& stamp = file.stamp();
@@ -208,7 +238,7 @@ absl::StatusOr<ModelIdentity> IdentityStore::Record(
         filed = entry.filed;
       } else if (entry.stamp.size_bytes == stamp.size_bytes &&
                  entry.stamp.mtime_ns == stamp.mtime_ns) {
-        return ContentChanged(
+        const absl::Status status = ContentChanged(
             file, entry.root, roots[i],
             absl::StrCat("as filed on ",
                          absl::FormatTime("%Y-%m-%d %H:%M:%S UTC", entry.filed,
@@ -216,10 +246,15 @@ absl::StatusOr<ModelIdentity> IdentityStore::Record(
                          " for the same size and modification time: restore "
                          "the file, or, where the new content is meant, set its "
                          "modification time (touch)"));
+        SetVerdictLocked(stamp, status);
+        damage.Update(status);
+        continue;
       }
     }
+    SetVerdictLocked(stamp, absl::OkStatus());
     entries.insert_or_assign(stamp.path, Entry{stamp, roots[i], filed});
   }
+  MOESCOPE_RETURN_IF_ERROR(damage);
   if (entries.size() > kManyEntries) {
     for (auto entry = entries.begin(); entry != entries.end();) {
       entry = ::access(entry->first.c_str(), F_OK) == 0 ? std::next(entry)
@@ -243,8 +278,9 @@ absl::StatusOr<ModelIdentity> IdentityStore::Record(
 namespace {
 
 // A blob's name is the hash of all its bytes in a row: a file is one thread's.
-absl::Status VerifyBlob(const MappedFile& file, std::atomic<std::int64_t>& done,
-                        std::int64_t total, const RunContext& context) {
+absl::Status VerifyBlob(const MappedFile& file, IdentityStore& store,
+                        std::atomic<std::int64_t>& done, std::int64_t total,
+                        const RunContext& context) {
   constexpr std::size_t kPiece = std::size_t{8} << 20;
   Sha256 hash;
   absl::string_view rest = file.bytes();
@@ -259,10 +295,13 @@ absl::Status VerifyBlob(const MappedFile& file, std::atomic<std::int64_t>& done,
   }
   const std::string expected = internal::FileName(file.stamp().path);
   const std::string found = hash.HexDigest();
-  return found == expected ? absl::OkStatus()
-                           : ContentChanged(file, expected, found,
-                                          "as its blob is named: download it "
-                                          "again");
+  absl::Status verdict =
+      found == expected
+          ? absl::OkStatus()
+          : ContentChanged(file, expected, found,
+                           "as its blob is named: download it again");
+  store.SetVerdict(file, verdict);
+  return verdict;
 }
 
 }  // namespace
@@ -274,7 +313,7 @@ absl::Status VerifyWeights(const Checkpoint& checkpoint, IdentityStore& store,
     std::atomic<std::int64_t> done{0};
     const absl::Status blobs = pool.ParallelFor(
         static_cast<std::int64_t>(files.size()), [&](std::int64_t i) {
-          return VerifyBlob(*files[static_cast<std::size_t>(i)], done,
+          return VerifyBlob(*files[static_cast<std::size_t>(i)], store, done,
                             checkpoint.weight_bytes(), context);
         });
     const absl::Status intact = checkpoint.CheckIntact();

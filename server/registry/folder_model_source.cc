@@ -94,8 +94,11 @@ class FolderModelSource final : public ModelSource {
   absl::Status LearnIdentity(const model::Checkpoint& checkpoint,
                              ThreadPool& pool,
                              const RunContext& context) const {
-    if (identities_ == nullptr ||
-        identities_->Identify(checkpoint).is_content_hash) {
+    if (identities_ == nullptr) {
+      return absl::OkStatus();
+    }
+    MOESCOPE_RETURN_IF_ERROR(identities_->CheckUndamaged(checkpoint));
+    if (identities_->Identify(checkpoint).is_content_hash) {
       return absl::OkStatus();
     }
     model::TreeHasher hasher(checkpoint);

@@ -243,7 +243,9 @@ class AnalysisExecutor final : public Executor {
     }
     MOESCOPE_ASSIGN_OR_RETURN(const analysis::ResumePoint resume,
                               FindResumePoint(execution, *log.writer));
-    const auto check = [&] { return CheckIntact(spec, models.checkpoints); };
+    const auto check = [&] {
+      return CheckIntact(state_, spec, models.checkpoints);
+    };
     MOESCOPE_RETURN_IF_ERROR(check());
     LogSink sink(*state_.results, *log.writer, control, check,
                  resume.state.empty() ? "" : committed.resume_position);

@@ -59,6 +59,10 @@ ModelView MakeView(Service::State& state, const ModelStatus& status) {
     Describe(**checkpoint, view);
     view.identity = state.identities->Identify(**checkpoint).id;
     view.hash_time = state.identities->FiledTime(**checkpoint);
+    const absl::Status damage = state.identities->CheckUndamaged(**checkpoint);
+    if (!damage.ok()) {
+      view.load_error = damage;
+    }
   }
   return view;
 }

@@ -129,6 +129,20 @@ absl::StatusOr<ChosenKey> ChooseKey(Service::State& state,
   return ChosenKey{keys.front(), std::move(answer)};
 }
 
+// `check` of each of the checkpoints; names the model in the error.
+template <class Check>
+absl::Status CheckEach(const spec::AnalysisSpec& spec,
+                       const Checkpoints& checkpoints, Check check) {
+  const std::vector<std::string> names = spec::ModelNames(spec);
+  for (std::size_t i = 0; i < checkpoints.size(); ++i) {
+    const absl::Status status = check(*checkpoints[i]);
+    if (!status.ok()) {
+      return Annotate(status, absl::StrCat("model \"", names[i], "\""));
+    }
+  }
+  return absl::OkStatus();
+}
+
 constexpr std::size_t kQuestionDigits = 32;
 
 }  // namespace
@@ -151,16 +165,21 @@ absl::StatusOr<Checkpoints> OpenCheckpoints(Service::State& state,
   return checkpoints;
 }
 
-absl::Status CheckIntact(const spec::AnalysisSpec& spec,
+absl::Status CheckUndamaged(const Service::State& state,
+                            const spec::AnalysisSpec& spec,
+                            const Checkpoints& checkpoints) {
+  return CheckEach(spec, checkpoints, [&](const model::Checkpoint& checkpoint) {
+    return state.identities->CheckUndamaged(checkpoint);
+  });
+}
+
+absl::Status CheckIntact(const Service::State& state,
+                         const spec::AnalysisSpec& spec,
                          const Checkpoints& checkpoints) {
-  const std::vector<std::string> names = spec::ModelNames(spec);
-  for (std::size_t i = 0; i < checkpoints.size(); ++i) {
-    const absl::Status status = checkpoints[i]->CheckIntact();
-    if (!status.ok()) {
-      return Annotate(status, absl::StrCat("model \"", names[i], "\""));
-    }
-  }
-  return absl::OkStatus();
+  MOESCOPE_RETURN_IF_ERROR(CheckUndamaged(state, spec, checkpoints));
+  return CheckEach(spec, checkpoints, [](const model::Checkpoint& checkpoint) {
+    return checkpoint.CheckIntact();
+  });
 }
 
 std::vector<std::string> ModelIdentities(const Service::State& state,
@@ -233,6 +252,8 @@ absl::StatusOr<PreparedAnalysis> Service::Prepare(
   prepared.spec = request.spec;
   MOESCOPE_ASSIGN_OR_RETURN(Checkpoints checkpoints,
                             OpenCheckpoints(*state_, prepared.spec));
+  MOESCOPE_RETURN_IF_ERROR(
+      CheckUndamaged(*state_, prepared.spec, checkpoints));
   MOESCOPE_RETURN_IF_ERROR(
       NormaliseSpec(*state_, request, checkpoints, prepared.spec));
   if (request.load_policy == LoadPolicy::kNever) {

@@ -116,9 +116,14 @@ absl::StatusOr<spec::TokenInput> TokeniseDocuments(
 using Checkpoints = std::vector<std::shared_ptr<const model::Checkpoint>>;
 absl::StatusOr<Checkpoints> OpenCheckpoints(Service::State& state,
                                             const spec::AnalysisSpec& spec);
-/// DATA_LOSS FILE_CHANGED, naming model and file, when what was read of them is
-/// not to be trusted.
-absl::Status CheckIntact(const spec::AnalysisSpec& spec,
+/// DATA_LOSS CONTENT_CHANGED, naming model and file, when one of their files is
+/// known to be damaged.
+absl::Status CheckUndamaged(const Service::State& state,
+                            const spec::AnalysisSpec& spec,
+                            const Checkpoints& checkpoints);
+/// Also DATA_LOSS FILE_CHANGED when what was read of them is not to be trusted.
+absl::Status CheckIntact(const Service::State& state,
+                         const spec::AnalysisSpec& spec,
                          const Checkpoints& checkpoints);
 
 /// What a run of a normalised Spec will take here.

@@ -267,6 +267,36 @@ TEST_F(IdentityStoreTest, VerifyingFindsWhatTheModificationTimeHides) {
   EXPECT_EQ(ReadBytes(scratch_ / "identities"), filed);
 }
 
+TEST_F(IdentityStoreTest, DamageIsKnownUntilTheFileIsWrittenOrTouched) {
+  ASSERT_TRUE(Hash(*Open(folder_)).ok());
+  EXPECT_EQ(store_->CheckUndamaged(*Open(folder_)), absl::OkStatus());
+  FlipLastByteUnseen();
+  EXPECT_EQ(store_->CheckUndamaged(*Open(folder_)), absl::OkStatus());
+  const absl::Status found = Hash(*Open(folder_)).status();
+
+  EXPECT_EQ(GetErrorDetails(found).reason, "CONTENT_CHANGED");
+  EXPECT_EQ(store_->CheckUndamaged(*Open(folder_)), found);
+  FlipLastByteUnseen();
+  EXPECT_EQ(store_->CheckUndamaged(*Open(folder_)), absl::OkStatus());
+
+  FlipLastByteUnseen();
+  EXPECT_FALSE(Hash(*Open(folder_)).ok());
+  EXPECT_FALSE(store_->CheckUndamaged(*Open(folder_)).ok());
+  fs::last_write_time(shard_, fs::file_time_type::clock::now());
+  EXPECT_EQ(store_->CheckUndamaged(*Open(folder_)), absl::OkStatus());
+}
+
+TEST_F(IdentityStoreTest, AReadingThatFindsAFileSoundEndsItsDamage) {
+  const CheckpointPtr checkpoint = Open(folder_);
+  store_->SetVerdict(*checkpoint->weight_files()[0],
+                     absl::DataLossError("damaged"));
+  EXPECT_FALSE(store_->CheckUndamaged(*checkpoint).ok());
+
+  EXPECT_TRUE(Hash(*checkpoint).ok());
+
+  EXPECT_EQ(store_->CheckUndamaged(*checkpoint), absl::OkStatus());
+}
+
 TEST_F(IdentityStoreTest, NoOtherPassFilesHiddenChangesEither) {
   ASSERT_TRUE(Hash(*Open(folder_)).ok());
   FlipLastByteUnseen();

@@ -171,6 +171,23 @@ class WeightsTest : public ::testing::Test {
     EXPECT_TRUE(job.ok()) << job.status();
     return Ended(job.value_or(JobRecord()).id);
   }
+  JobRecord Verify(const std::string& model) {
+    const auto job = service_->VerifyModel(ModelJob(model));
+    EXPECT_TRUE(job.ok()) << job.status();
+    return Ended(job.value_or(JobRecord()).id);
+  }
+  // Size and modification time stay.
+  void FlipLastByteUnseen(const std::string& model) const {
+    const std::string shard = models_ + "/" + model + "/model.safetensors";
+    const fs::file_time_type time = fs::last_write_time(shard);
+    std::fstream bytes(shard, std::ios::in | std::ios::out | std::ios::binary);
+    bytes.seekg(-1, std::ios::end);
+    const auto last = static_cast<char>(bytes.get() ^ 1);
+    bytes.seekp(-1, std::ios::end);
+    bytes.put(last);
+    bytes.close();
+    fs::last_write_time(shard, time);
+  }
   std::string IdentityOf(const std::string& model) {
     return service_->GetModel(model).value_or(ModelView()).identity;
   }
@@ -200,6 +217,42 @@ TEST_F(WeightsTest, VerifyingIsAJobThatMakesTheContentKnown) {
   EXPECT_EQ(job->lane, "verify");  // No load waits for it.
   EXPECT_EQ(Ended(job->id).state, JobState::kSucceeded);
   EXPECT_THAT(IdentityOf("m"), StartsWith("content:"));
+}
+
+TEST_F(WeightsTest, WhatIsKnownToBeDamagedIsNotAnalysed) {
+  ASSERT_EQ(Verify("m").state, JobState::kSucceeded);
+  FlipLastByteUnseen("m");
+  const absl::Status found = Verify("m").error;
+
+  EXPECT_EQ(GetErrorDetails(found).reason, "CONTENT_CHANGED");
+  const absl::Status refused = Ask(Similarity()).status;
+  EXPECT_EQ(refused.code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(GetErrorDetails(refused).reason, "CONTENT_CHANGED");
+  EXPECT_THAT(std::string(refused.message()),
+              StartsWith("model \"m\": model.safetensors: hash "));
+  EXPECT_EQ(Ask(Trace()).status, refused);
+  EXPECT_EQ(Load("m").error, found);
+  EXPECT_EQ(service_->GetModel("m")->load_error, found);
+  const auto listed = service_->DescribeModels({"m"});
+  ASSERT_TRUE(listed.ok()) << listed.status();
+  EXPECT_EQ(listed->at(0).load_error, found);
+}
+
+TEST_F(WeightsTest, WhatWasRestoredOrTouchedIsAnalysedAgain) {
+  ASSERT_EQ(Verify("m").state, JobState::kSucceeded);
+  FlipLastByteUnseen("m");
+  EXPECT_EQ(Verify("m").state, JobState::kFailed);
+
+  FlipLastByteUnseen("m");
+  EXPECT_EQ(Ask(Similarity()).status, absl::OkStatus());
+  EXPECT_EQ(service_->GetModel("m")->load_error, absl::OkStatus());
+
+  FlipLastByteUnseen("m");
+  EXPECT_EQ(Verify("m").state, JobState::kFailed);
+  fs::last_write_time(models_ + "/m/model.safetensors",
+                      fs::file_time_type::clock::now());
+  EXPECT_EQ(Ask(Similarity()).status, absl::OkStatus());
+  EXPECT_EQ(Ask(Trace()).status, absl::OkStatus());
 }
 
 TEST_F(WeightsTest, TheStaticSuiteMakesTheContentKnownInItsOneReading) {

@@ -51,6 +51,15 @@ class IdentityStore {
   absl::StatusOr<ModelIdentity> Record(const Checkpoint& checkpoint,
                                        const TreeHasher& hasher);
 
+  /// OK unless Record or VerifyWeights found a weight file of `checkpoint`
+  /// damaged and the file is still what it was then: one that was restored,
+  /// touched or replaced has other times. Known to this process alone.
+  /// Errors: the DATA_LOSS CONTENT_CHANGED that was returned then.
+  absl::Status CheckUndamaged(const Checkpoint& checkpoint) const;
+
+  /// What a reading of `file` found: OK, or what CheckUndamaged is to return.
+  void SetVerdict(const MappedFile& file, const absl::Status& verdict);
+
  private:
   struct Entry {
     FileStamp stamp;
@@ -66,12 +75,20 @@ class IdentityStore {
   static std::string Format(const std::map<std::string, Entry>& entries);
   // What is known of the file as it was at `stamp`.
   std::optional<Entry> Find(const FileStamp& stamp) const;
+  void SetVerdictLocked(const FileStamp& stamp, const absl::Status& verdict)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string path_;
   const Clock& clock_;
   mutable Mutex mutex_;
   // By path: a file that changed takes the place of what it was.
   std::map<std::string, Entry> entries_ ABSL_GUARDED_BY(mutex_);
+  struct Damage {
+    FileStamp stamp;
+    absl::Status status;
+  };
+  // By path.
+  std::map<std::string, Damage> damaged_ ABSL_GUARDED_BY(mutex_);
 };
 
 /// Reads all weights again and holds them against what is known of them: the

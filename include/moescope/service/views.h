@@ -19,6 +19,7 @@ namespace moescope {
 struct ModelView {
   std::string name;
   std::string state;  ///< "UNLOADED", "LOADING", "READY", "UNLOADING", "FAILED"
+  /// Of the last load; before it what is known of damaged files.
   absl::Status load_error;
   absl::Status checkpoint_status;
   std::string family;
