@@ -92,6 +92,16 @@ std::string CacheModelName(absl::string_view folder_name) {
   return absl::StrJoin(parts, "/");
 }
 
+// As what Checkpoint::Open reads is named.
+bool IsWeightFile(absl::string_view name) {
+  return (absl::StartsWith(name, "model") &&
+          (absl::EndsWith(name, ".safetensors") ||
+           absl::EndsWith(name, ".safetensors.index.json"))) ||
+         (absl::StartsWith(name, "pytorch_model") &&
+          (absl::EndsWith(name, ".bin") ||
+           absl::EndsWith(name, ".bin.index.json")));
+}
+
 class Walker {
  public:
   explicit Walker(fs::path root) : root_(std::move(root)) {}
@@ -99,14 +109,19 @@ class Walker {
   std::vector<ModelFolder> Walk() {
     if (!AddFolder(root_.filename().string(), root_)) Descend(root_, "", 1);
     std::vector<ModelFolder> models;
-    for (auto& [name, path] : found_) models.push_back({name, path});
+    for (auto& [name, model] : found_) models.push_back(std::move(model));
     return models;
   }
 
  private:
-  // Sorted, so that the bounds cut off the same folders every time.
-  std::vector<std::string> Children(const fs::path& folder) {
-    std::vector<std::string> names;
+  struct Contents {
+    // Sorted, so that the bounds cut off the same folders every time.
+    std::vector<std::string> folders;
+    bool has_weights = false;
+  };
+
+  Contents Look(const fs::path& folder) {
+    Contents contents;
     std::error_code error;
     fs::directory_iterator entries(folder, error);
     for (; !error && entries != fs::directory_iterator();
@@ -114,16 +129,24 @@ class Walker {
       if (++num_entries_ > kMaxEntries) break;
       std::string name = entries->path().filename().string();
       std::error_code type_error;
-      if (name.front() != '.' && entries->is_directory(type_error)) {
-        names.push_back(std::move(name));
+      if (name.front() == '.') continue;
+      if (entries->is_directory(type_error)) {
+        contents.folders.push_back(std::move(name));
+      } else if (IsWeightFile(name)) {
+        contents.has_weights = true;
       }
     }
-    std::sort(names.begin(), names.end());
-    return names;
+    std::sort(contents.folders.begin(), contents.folders.end());
+    return contents;
   }
 
+  // `prefix`: the folder's own name and a slash, empty for the root.
   void Descend(const fs::path& folder, const std::string& prefix, int depth) {
-    for (const std::string& child : Children(folder)) {
+    const Contents contents = Look(folder);
+    if (contents.has_weights && !prefix.empty()) {
+      AddWithoutConfig(prefix.substr(0, prefix.size() - 1), folder);
+    }
+    for (const std::string& child : contents.folders) {
       const fs::path path = folder / child;
       if (absl::StartsWith(child, kCachePrefix)) {
         AddCacheModel(child, path);
@@ -166,7 +189,7 @@ class Walker {
 
   void AddNewestSnapshot(const std::string& name, const fs::path& snapshots) {
     std::optional<std::pair<fs::file_time_type, fs::path>> newest;
-    for (const std::string& revision : Children(snapshots)) {
+    for (const std::string& revision : Look(snapshots).folders) {
       std::optional<fs::path> path = ModelPath(snapshots / revision, root_);
       if (!path.has_value()) continue;
       std::error_code error;
@@ -179,14 +202,26 @@ class Walker {
     if (newest.has_value()) Add(name, newest->second);
   }
 
-  // The first of two equal names stays.
+  // The first of two equal names stays, unless it alone has no config.
   void Add(const std::string& name, const fs::path& path) {
-    if (found_.size() < kMaxModels) found_.emplace(name, path.string());
+    const auto found = found_.find(name);
+    if (found != found_.end() && !found->second.has_config) {
+      found_.erase(found);
+    }
+    if (found_.size() < kMaxModels) {
+      found_.emplace(name, ModelFolder{name, path.string(), true});
+    }
+  }
+
+  void AddWithoutConfig(const std::string& name, const fs::path& path) {
+    if (found_.size() < kMaxModels) {
+      found_.emplace(name, ModelFolder{name, path.string(), false});
+    }
   }
 
   const fs::path root_;
   std::int64_t num_entries_ = 0;
-  std::map<std::string, std::string> found_;
+  std::map<std::string, ModelFolder> found_;
 };
 
 absl::StatusOr<fs::path> OpenRoot(const std::string& model_root) {
@@ -235,6 +270,7 @@ absl::Status UnknownModel(absl::string_view name,
   constexpr std::size_t kMaxListed = 10;
   std::vector<std::string> names;
   for (const ModelFolder& model : models) {
+    if (!model.has_config) continue;
     if (names.size() == kMaxListed) {
       names.push_back("...");
       break;
@@ -265,11 +301,13 @@ absl::StatusOr<ModelFolder> ResolveModel(const std::string& model_root,
   const fs::path folder = root / std::string(name);
   if (!HasHiddenPart(name)) {
     const std::optional<fs::path> path = ModelPath(folder, root);
-    if (path.has_value()) return ModelFolder{std::string(name), path->string()};
+    if (path.has_value()) {
+      return ModelFolder{std::string(name), path->string(), true};
+    }
   }
   const std::vector<ModelFolder> models = Walker(root).Walk();
   for (const ModelFolder& model : models) {
-    if (model.name == name) return model;
+    if (model.name == name && model.has_config) return model;
   }
   const std::optional<fs::path> resolved = Canonical(folder);
   std::error_code error;

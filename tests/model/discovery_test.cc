@@ -60,6 +60,37 @@ TEST(DiscoveryTest, WhatIsInsideAModelIsNoModel) {
   EXPECT_THAT(Names(root / "gpt-oss"), ElementsAre("gpt-oss"));
 }
 
+TEST(DiscoveryTest, ListsWeightsWithoutAConfigButDoesNotResolveThem) {
+  ScratchFolder root;
+  root.Write("b/model-00001-of-00002.safetensors", "");
+  root.Write("c/model.safetensors.index.json", "");
+  root.Write("d/notes.safetensors", "");
+  root.Write("team/a/pytorch_model.bin", "");
+  root.Write("model.safetensors", "");
+  root.Write("whole/config.json", "{}");
+
+  const auto models = DiscoverModels(root.path());
+
+  EXPECT_THAT(Names(root.path()), ElementsAre("b", "c", "team/a", "whole"));
+  EXPECT_FALSE((*models)[0].has_config);
+  EXPECT_TRUE((*models)[3].has_config);
+  EXPECT_EQ(
+      GetErrorDetails(ResolveModel(root.path(), "team/a").status()).reason,
+      "MODEL_CONFIG_MISSING");
+  EXPECT_THAT(
+      std::string(ResolveModel(root.path(), "nobody").status().message()),
+      HasSubstr("(known: whole)"));
+}
+
+TEST(DiscoveryTest, AFolderWithoutAConfigHidesNoCachedModelOfItsName) {
+  ScratchFolder root;
+  root.Write("a/m/model.safetensors", "");
+  root.Write("models--a--m/snapshots/r/config.json", "{}");
+
+  EXPECT_THAT(Names(root.path()), ElementsAre("a/m"));
+  EXPECT_TRUE(ResolveModel(root.path(), "a/m").ok());
+}
+
 TEST(DiscoveryTest, FindsTheBundledModels) {
   EXPECT_THAT(Names(MOESCOPE_SOURCE_DIR "/tests/testdata/models"),
               ElementsAre("tiny-deepseek", "tiny-mistral", "tiny-mixtral"));

@@ -500,6 +500,12 @@ TEST_F(ClientErrorsTest, OfBadModelsHoldNoServerPath) {
   fs::remove(models_ + "/folder_for_shard/model.safetensors");
   fs::create_directory(models_ + "/folder_for_shard/model.safetensors");
 
+  const auto listed = service_->DescribeModels({"no_config"});
+  ASSERT_TRUE(listed.ok()) << listed.status();
+  ASSERT_EQ(listed->size(), 1U);
+  EXPECT_EQ(listed->at(0).checkpoint_status,
+            service_->GetModel("no_config").status());
+  Note(listed->at(0).checkpoint_status);
   Note(Ask(Similarity("nobody")).status);
   Note(Ask(Similarity("../x")).status);
   Note(Ask(Similarity("no_config")).status);

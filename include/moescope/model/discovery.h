@@ -12,15 +12,20 @@ namespace moescope::model {
 struct ModelFolder {
   /// "tiny-mixtral", or "org/name" in a Hugging Face cache.
   std::string name;
-  /// Absolute path of the folder that holds config.json.
+  /// Absolute path of the folder that holds config.json, or the weights alone.
   std::string path;
+  /// Without one it can't be resolved or opened.
+  bool has_config = true;
 };
 
 /// All model folders under `model_root`, by name: every folder (to a depth of
 /// 4) with a config.json that lies in no other such folder (gpt-oss has one in
 /// its "original"), and for a Hugging Face cache
 /// (`models--org--name/snapshots/<revision>`, the revision of refs/main, else
-/// the newest) one entry `org/name`. Left out: unreadable and hidden folders,
+/// the newest) one entry `org/name`. Also folders without a config.json that
+/// hold weights (model*.safetensors, pytorch_model*.bin or an index), where the
+/// search comes by: above the last depth, neither the root nor in a cache. Left
+/// out: unreadable and hidden folders,
 /// whatever leads out of `model_root` through a link, and what lies beyond the
 /// first 100,000 entries or 4,096 models. A root that has a config.json itself
 /// is listed, alone, by its own last path component.
