@@ -210,7 +210,12 @@ class Verifying(unittest.TestCase):
             self.assertIn("model.safetensors: hash ", found.stderr)
             self.assertIn("CONTENT_CHANGED", found.stderr)
             self.assertIn("(touch)", found.stderr)
+        refused = self.client.run("similarity", "m")
+        self.assertIn("DATA_LOSS CONTENT_CHANGED", refused.stderr)
+        note = "model.safetensors: hash "
+        self.assertIn(note, self.client.ask("models", "list").stdout)
         os.utime(self.shard)
+        self.assertNotIn(note, self.client.ask("models", "list").stdout)
         accepted = self.client.run("models", "verify", "m")
         self.assertIn("hashed for the first time", accepted.stdout)
 
