@@ -213,9 +213,9 @@ class Verifying(unittest.TestCase):
         refused = self.client.run("similarity", "m")
         self.assertIn("DATA_LOSS CONTENT_CHANGED", refused.stderr)
         note = "model.safetensors: hash "
-        self.assertIn(note, self.client.ask("models", "list").stdout)
+        self.assertIn(note, self.client.run("models", "list").stdout)
         os.utime(self.shard)
-        self.assertNotIn(note, self.client.ask("models", "list").stdout)
+        self.assertNotIn(note, self.client.run("models", "list").stdout)
         accepted = self.client.run("models", "verify", "m")
         self.assertIn("hashed for the first time", accepted.stdout)
 
