@@ -157,14 +157,20 @@ ModelInputs OpenInputs(const std::string& name) {
   static auto* const opened = new std::map<std::string, ModelInputs>();
   ModelInputs& inputs = (*opened)[name];
   if (inputs.checkpoint == nullptr) {
-    inputs.checkpoint = Open(name);
+    inputs = LoadInputs(Open(name));
     inputs.baseline = Open("tiny-mistral");
-    ThreadPool pool(1);
-    auto model =
-        model::Model::Load(inputs.checkpoint, "cpu", pool, RunContext());
-    EXPECT_TRUE(model.ok()) << model.status();
-    inputs.model = *std::move(model);
   }
+  return inputs;
+}
+
+ModelInputs LoadInputs(std::shared_ptr<const model::Checkpoint> checkpoint) {
+  ModelInputs inputs;
+  inputs.checkpoint = std::move(checkpoint);
+  ThreadPool pool(1);
+  auto model =
+      model::Model::Load(inputs.checkpoint, "cpu", pool, RunContext());
+  EXPECT_TRUE(model.ok()) << model.status();
+  inputs.model = *std::move(model);
   return inputs;
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,9 @@ struct RunOptions {
 /// The bundled model or fixture `name` ("tiny-mixtral", "olmoe"), opened once per program, with
 /// "tiny-mistral" as baseline.
 ModelInputs OpenInputs(const std::string& name);
+
+/// `checkpoint` and a model made of it; fails the test on an error.
+ModelInputs LoadInputs(std::shared_ptr<const model::Checkpoint> checkpoint);
 
 /// `spec` normalised against the model it names; fails the test on an error.
 spec::AnalysisSpec Normalised(spec::AnalysisSpec spec);

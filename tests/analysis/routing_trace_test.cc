@@ -137,14 +137,7 @@ ModelInputs LoadSpoiled(const ScratchFolder& scratch,
   bytes.seekp(static_cast<const char*>(data) - file->bytes().data());
   bytes.write("\0\0\xc0\x7f", 4);
   bytes.close();
-  ModelInputs inputs;
-  inputs.checkpoint = *model::Checkpoint::Open(folder);
-  ThreadPool pool(1);
-  auto model =
-      model::Model::Load(inputs.checkpoint, "cpu", pool, RunContext());
-  EXPECT_TRUE(model.ok()) << model.status();
-  inputs.model = *std::move(model);
-  return inputs;
+  return LoadInputs(*model::Checkpoint::Open(folder));
 }
 
 TEST(RoutingTraceTest, CountsTokensWhoseLogitsAreNotFinite) {

@@ -14,6 +14,7 @@
 #include "server/numerics/assignment_solver_internal.h"
 #include "tests/numerics/assignment_instances.h"
 #include "tests/numerics/assignment_testing.h"
+#include "tests/numerics/cancelling_costs.h"
 #include "tests/numerics/plain_assignment.h"
 
 namespace moescope::numerics {
@@ -217,52 +218,15 @@ TEST(AssignmentTest, StopsWhenCancelled) {
             absl::StatusCode::kCancelled);
 }
 
-// Costs in memory that cancel the work when they are asked for the k-th time,
-// in the middle of what the solver does.
-class CancellingCosts : public internal::MemoryCosts {
+// Looks at single rows count, too.
+class CancellingMemoryCosts : public CancellingCosts<internal::MemoryCosts> {
  public:
-  CancellingCosts(const SimilarityMatrix& matrix, ThreadPool& pool,
-                  internal::CoreMemory& memory, std::int64_t call,
-                  const RunContext& context)
-      : MemoryCosts(matrix, pool, memory), call_(call), context_(context) {}
+  using CancellingCosts::CancellingCosts;
 
-  std::int64_t calls() const { return calls_; }
-
-  absl::StatusOr<internal::Core> ChooseCore(
-      const std::vector<std::int32_t>& row_shift,
-      const std::vector<std::int32_t>& column_shift, std::int64_t count,
-      const RunContext& context) override {
-    Count();
-    return MemoryCosts::ChooseCore(row_shift, column_shift, count, context);
-  }
-  absl::StatusOr<std::vector<internal::Violation>> FindViolations(
-      const internal::Duals& duals, std::int64_t count,
-      const RunContext& context) override {
-    Count();
-    return MemoryCosts::FindViolations(duals, count, context);
-  }
-  absl::StatusOr<std::vector<std::int64_t>> RowMinima(
-      const std::vector<std::int64_t>& column_duals,
-      const RunContext& context) override {
-    Count();
-    return MemoryCosts::RowMinima(column_duals, context);
-  }
   const std::int32_t* Row(std::int64_t row) override {
     Count();
     return MemoryCosts::Row(row);
   }
-
- private:
-  void Count() {
-    if (++calls_ == call_) {
-      context_.token().Cancel(absl::CancelledError("enough"));
-    }
-  }
-
-  // Rows are asked for by several threads.
-  std::atomic<std::int64_t> calls_{0};
-  const std::int64_t call_;
-  const RunContext& context_;
 };
 
 // How many of 20 solutions are cancelled that are told so at one of their looks
@@ -273,16 +237,15 @@ int CountCancelled(const SimilarityMatrix& matrix,
   ThreadPool pool(2);
   internal::CoreMemory memory;
   const RunContext wanted;
-  CancellingCosts whole(matrix, pool, memory,
-                        std::numeric_limits<std::int64_t>::max(), wanted);
+  CancellingMemoryCosts whole(std::numeric_limits<std::int64_t>::max(), wanted,
+                              matrix, pool, memory);
   EXPECT_TRUE(internal::SolveCosts(whole, options, wanted).ok());
   EXPECT_GE(whole.calls(), kTimes);
   int cancelled = 0;
   for (int time = 0; time < kTimes; ++time) {
     const RunContext context;
-    CancellingCosts costs(matrix, pool, memory,
-                          1 + time * (whole.calls() - 1) / (kTimes - 1),
-                          context);
+    CancellingMemoryCosts costs(1 + time * (whole.calls() - 1) / (kTimes - 1),
+                                context, matrix, pool, memory);
     cancelled += absl::IsCancelled(
         internal::SolveCosts(costs, options, context).status());
   }

@@ -17,6 +17,7 @@
 #include "server/numerics/assignment_solver_internal.h"
 #include "tests/numerics/assignment_instances.h"
 #include "tests/numerics/assignment_testing.h"
+#include "tests/numerics/cancelling_costs.h"
 #include "tests/numerics/plain_assignment.h"
 #include "tests/numerics/tensor_testing.h"
 
@@ -262,79 +263,18 @@ TEST(TensorCostsTest, SortWhatSortingSolves) {
   EXPECT_FALSE(solution->effort.dense);
 }
 
-// Costs on the device whose user cancels the work at the k-th pass.
-class CancellingTensorCosts : public TensorCosts {
- public:
-  CancellingTensorCosts(at::Tensor costs, std::int64_t call,
-                        const RunContext& context)
-      : TensorCosts(std::move(costs), kSmallBlock),
-        call_(call),
-        context_(context) {}
-
-  std::int64_t calls() const { return calls_; }
-
-  absl::StatusOr<internal::Core> ChooseCore(
-      const std::vector<std::int32_t>& row_shift,
-      const std::vector<std::int32_t>& column_shift, std::int64_t count,
-      const RunContext& context) override {
-    Count();
-    return TensorCosts::ChooseCore(row_shift, column_shift, count, context);
-  }
-  absl::StatusOr<std::vector<internal::Violation>> FindViolations(
-      const internal::Duals& duals, std::int64_t count,
-      const RunContext& context) override {
-    Count();
-    return TensorCosts::FindViolations(duals, count, context);
-  }
-  absl::StatusOr<std::vector<std::int64_t>> RowMinima(
-      const std::vector<std::int64_t>& column_duals,
-      const RunContext& context) override {
-    Count();
-    return TensorCosts::RowMinima(column_duals, context);
-  }
-  absl::StatusOr<std::vector<double>> RowSums(
-      const std::vector<double>& x, const RunContext& context) override {
-    Count();
-    return TensorCosts::RowSums(x, context);
-  }
-  absl::StatusOr<std::vector<double>> ColumnSums(
-      const std::vector<double>& x, const RunContext& context) override {
-    Count();
-    return TensorCosts::ColumnSums(x, context);
-  }
-  absl::StatusOr<std::vector<std::int32_t>> TransportDuals(
-      const RunContext& context) override {
-    Count();
-    return TensorCosts::TransportDuals(context);
-  }
-  absl::Status BringRowsNear(const RunContext& context) override {
-    Count();
-    return TensorCosts::BringRowsNear(context);
-  }
-
- private:
-  void Count() {
-    if (++calls_ == call_) {
-      context_.token().Cancel(absl::CancelledError("enough"));
-    }
-  }
-
-  std::int64_t calls_ = 0;
-  const std::int64_t call_;
-  const RunContext& context_;
-};
-
 // Whether every pass that a solution makes stops when cancelled.
 bool StopsAtEveryPass(const SimilarityMatrix& matrix,
                       const internal::SolverOptions& options) {
   const RunContext wanted;
-  CancellingTensorCosts whole(OnDevice(matrix),
-                              std::numeric_limits<std::int64_t>::max(), wanted);
+  CancellingCosts<TensorCosts> whole(std::numeric_limits<std::int64_t>::max(),
+                                     wanted, OnDevice(matrix), kSmallBlock);
   EXPECT_TRUE(internal::SolveCosts(whole, options, wanted).ok());
   std::int64_t stopped = 0;
   for (std::int64_t call = 1; call <= whole.calls(); ++call) {
     const RunContext context;
-    CancellingTensorCosts costs(OnDevice(matrix), call, context);
+    CancellingCosts<TensorCosts> costs(call, context, OnDevice(matrix),
+                                       kSmallBlock);
     stopped += absl::IsCancelled(
                    internal::SolveCosts(costs, options, context).status())
                    ? 1

@@ -155,15 +155,23 @@ TEST_F(WorkspaceReservationTest, WorkspaceOfAFailedLoadIsGivenBack) {
   EXPECT_EQ(registry_->stats().workspace_bytes, 0);
 }
 
-TEST_F(WorkspaceReservationTest, AHostBudgetOfItsOwnLeavesTheDeviceAlone) {
+// 100 bytes on a device, 1000 on the host.
+ModelRegistry::Options TwoBudgets() {
   ModelRegistry::Options options;
   options.device = "cuda:0";
   options.memory_budget_bytes = 100;
   options.host_budget_bytes = 1000;
-  ModelRegistry registry(options,
-                         std::make_unique<FakeModelSource>(
-                             std::map<std::string, std::int64_t>{{"a", 40}}),
-                         clock_);
+  return options;
+}
+
+// The model "a" of 40 bytes.
+std::unique_ptr<FakeModelSource> ModelOf40() {
+  return std::make_unique<FakeModelSource>(
+      std::map<std::string, std::int64_t>{{"a", 40}});
+}
+
+TEST_F(WorkspaceReservationTest, AHostBudgetOfItsOwnLeavesTheDeviceAlone) {
+  ModelRegistry registry(TwoBudgets(), ModelOf40(), clock_);
   const ModelHandle model = *registry.Acquire("a", 60, context_);
 
   const auto held = registry.ReserveWorkspace(999, context_);
@@ -178,14 +186,7 @@ TEST_F(WorkspaceReservationTest, AHostBudgetOfItsOwnLeavesTheDeviceAlone) {
 }
 
 TEST_F(WorkspaceReservationTest, WorkOnTheDeviceTakesFromBothBudgets) {
-  ModelRegistry::Options options;
-  options.device = "cuda:0";
-  options.memory_budget_bytes = 100;
-  options.host_budget_bytes = 1000;
-  ModelRegistry registry(options,
-                         std::make_unique<FakeModelSource>(
-                             std::map<std::string, std::int64_t>{{"a", 40}}),
-                         clock_);
+  ModelRegistry registry(TwoBudgets(), ModelOf40(), clock_);
   ASSERT_TRUE(registry.Load("a", context_).ok());
   clock_.Advance(absl::Seconds(10));
   RunContext impatient;
@@ -210,14 +211,7 @@ TEST_F(WorkspaceReservationTest, WorkOnTheDeviceTakesFromBothBudgets) {
 }
 
 TEST_F(WorkspaceReservationTest, WhatExceedsEitherBudgetIsRefusedByItsName) {
-  ModelRegistry::Options options;
-  options.device = "cuda:0";
-  options.memory_budget_bytes = 100;
-  options.host_budget_bytes = 1000;
-  ModelRegistry registry(options,
-                         std::make_unique<FakeModelSource>(
-                             std::map<std::string, std::int64_t>{{"a", 40}}),
-                         clock_);
+  ModelRegistry registry(TwoBudgets(), ModelOf40(), clock_);
 
   const absl::Status on_device =
       registry.ReserveWorkspace(999, context_, 101).status();
@@ -234,15 +228,10 @@ TEST_F(WorkspaceReservationTest, WhatExceedsEitherBudgetIsRefusedByItsName) {
 }
 
 TEST_F(WorkspaceReservationTest, ManyUsersOfBothBudgetsAllGetTheirTurn) {
-  ModelRegistry::Options options;
-  options.device = "cuda:0";
-  options.memory_budget_bytes = 100;
+  ModelRegistry::Options options = TwoBudgets();
   options.host_budget_bytes = 100;
   options.minimum_residence = absl::ZeroDuration();
-  ModelRegistry registry(options,
-                         std::make_unique<FakeModelSource>(
-                             std::map<std::string, std::int64_t>{{"a", 40}}),
-                         clock_);
+  ModelRegistry registry(options, ModelOf40(), clock_);
   std::vector<std::thread> threads;
   std::atomic<int> served{0};
   const std::vector<std::pair<std::int64_t, std::int64_t>> uses = {
