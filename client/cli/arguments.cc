@@ -20,6 +20,7 @@
 #include <CLI/CLI.hpp>
 
 #include "moescope/base/quote_name.h"
+#include "moescope/spec/analysis_spec.h"
 
 namespace moescope::client {
 namespace {
@@ -311,7 +312,7 @@ class CommandLine {
         ->add_option("--masked-groups", masked_groups_,
                      "What experts of groups that the router does not keep "
                      "compare as; default: as the model has it")
-        ->check(CLI::IsMember({"model", "zero", "negative_infinity"}));
+        ->check(CLI::IsMember(spec::MaskedGroupsWords()));
     AddCachePolicy(trace);
     AddOutput(trace);
   }

@@ -132,12 +132,12 @@ struct LaterFields<Spec, std::void_t<decltype(Spec::kLaterFields)>> {
 // The fields that count: not the later ones with their defaults.
 template <class Spec>
 std::vector<std::string> CountedFields(const Spec& spec) {
-  const FieldBytes defaults = BytesOf(Spec{});
+  static const auto* const defaults = new FieldBytes(BytesOf(Spec{}));
   FieldBytes all = BytesOf(spec);
   std::vector<std::string> counted;
   for (std::size_t i = 0; i < all.fields.size(); ++i) {
     auto& [name, bytes] = all.fields[i];
-    if (LaterFields<Spec>::Has(name) && bytes == defaults.fields[i].second) {
+    if (LaterFields<Spec>::Has(name) && bytes == defaults->fields[i].second) {
       continue;
     }
     counted.push_back(std::move(bytes));

@@ -125,8 +125,9 @@ struct ModelRegistry::State {
   std::int64_t free_standing_bytes ABSL_GUARDED_BY(mutex) = 0;
   std::int64_t free_standing_device_bytes ABSL_GUARDED_BY(mutex) = 0;
   /// Claims that wait, oldest first: on the device, and on the host where that
-  /// has a budget of its own; some on both. A later one does not overtake, or small ones could
-  /// keep a large one waiting for ever. Nobody holds anything while in here.
+  /// has a budget of its own; some on both. A later one does not overtake, or
+  /// small ones could keep a large one waiting for ever. Nobody holds anything
+  /// while in here.
   std::deque<std::uint64_t> device_queue ABSL_GUARDED_BY(mutex);
   std::deque<std::uint64_t> host_queue ABSL_GUARDED_BY(mutex);
   std::uint64_t last_ticket ABSL_GUARDED_BY(mutex) = 0;

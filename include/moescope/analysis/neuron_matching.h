@@ -34,8 +34,7 @@ spec::AnalysisInfo NeuronMatchingInfo();
 /// Cost: 2 F² D flops per pair and projection, and a few passes over F². One
 /// cost matrix (4 F² bytes) per thread; on a GPU, too, as long as all take no
 /// more than 4 GiB there (numerics::DeviceMatchingBytes), at least one. 16
-/// chunks, or 4 per thread if that is
-/// more, wait for a slow pair, then threads do.
+/// chunks, or 4 per thread if that is more, wait for a slow pair, then threads do.
 /// Errors: FAILED_PRECONDITION field spec.participants (no shared experts in a
 /// layer, or of another width than a routed expert); INTERNAL (an input is
 /// missing, library failure); RESOURCE_EXHAUSTED reason OUT_OF_DEVICE_MEMORY;

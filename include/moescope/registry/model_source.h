@@ -45,7 +45,8 @@ class ModelSource {
 /// The folders under `model_root`, loaded onto `device` ("cpu", "cuda:0"; as
 /// model::ResolveDevice returns it). A load reads the weights, so it also files
 /// their content hash in `identities` where that is not known yet, and refuses
-/// what is known there to be damaged; nullptr: nothing is hashed. `identities` outlives the source.
+/// what is known there to be damaged; nullptr: nothing is hashed. `identities`
+/// outlives the source.
 std::unique_ptr<ModelSource> MakeFolderModelSource(
     std::string model_root, std::string device,
     model::IdentityStore* identities);
