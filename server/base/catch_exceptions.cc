@@ -18,21 +18,19 @@ absl::Status OutOfMemory() {
                    "the system gave no more memory", details);
 }
 
-// libtorch's CPU allocator has no exception of its own.
-bool IsTorchOutOfMemory(const std::exception& error) {
-  return absl::StrContains(error.what(),
+}  // namespace
+
+bool IsOutOfMemory(const std::exception& error) {
+  return dynamic_cast<const std::bad_alloc*>(&error) != nullptr ||
+         absl::StrContains(error.what(),
                            "DefaultCPUAllocator: can't allocate memory");
 }
-
-}  // namespace
 
 absl::Status CatchExceptions(const std::function<absl::Status()>& body) {
   try {
     return body();
-  } catch (const std::bad_alloc&) {
-    return OutOfMemory();
   } catch (const std::exception& error) {
-    if (IsTorchOutOfMemory(error)) {
+    if (IsOutOfMemory(error)) {
       return OutOfMemory();
     }
     return absl::InternalError(absl::StrCat("exception: ", error.what()));

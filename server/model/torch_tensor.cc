@@ -4,17 +4,13 @@
 #include <c10/core/InferenceMode.h>
 
 #include <cstring>
-#include <exception>
-#include <new>
 #include <utility>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "server/model/torch_tensor_internal.h"
 
-#include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
+#include "moescope/numerics/torch_errors.h"
 
 namespace moescope::model::internal {
 namespace {
@@ -25,13 +21,6 @@ void UseOneLibraryThread() {
   if (at::get_num_threads() != 1) {
     at::set_num_threads(1);
   }
-}
-
-absl::Status DeviceMemoryError(const char* what) {
-  ErrorDetails details;
-  details.reason = "OUT_OF_DEVICE_MEMORY";
-  return MakeError(absl::StatusCode::kResourceExhausted,
-                   absl::StrCat("out of device memory: ", what), details);
 }
 
 at::Tensor CopyElements(const StridedMemory& memory, std::size_t element_bytes,
@@ -59,26 +48,12 @@ at::Tensor CopyElements(const StridedMemory& memory, std::size_t element_bytes,
 
 absl::Status RunTorch(c10::Device device,
                       const std::function<absl::Status()>& body) {
-  try {
+  return numerics::CatchTorchErrors([&] {
     const c10::InferenceMode inference;
     const c10::DeviceGuard guard(device);
     UseOneLibraryThread();
     return body();
-  } catch (const c10::OutOfMemoryError& error) {
-    return DeviceMemoryError(error.what_without_backtrace());
-  } catch (const std::bad_alloc& error) {
-    return DeviceMemoryError(error.what());
-  } catch (const c10::Error& error) {
-    // The CPU allocator has no exception of its own.
-    if (absl::StrContains(error.what_without_backtrace(),
-                          "DefaultCPUAllocator: can't allocate memory")) {
-      return DeviceMemoryError(error.what_without_backtrace());
-    }
-    return absl::InternalError(
-        absl::StrCat("torch: ", error.what_without_backtrace()));
-  } catch (const std::exception& error) {
-    return absl::InternalError(absl::StrCat("torch: ", error.what()));
-  }
+  });
 }
 
 absl::Status ParallelTorch(

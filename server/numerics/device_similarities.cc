@@ -3,18 +3,13 @@
 #include <ATen/ATen.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/GradMode.h>
-#include <c10/util/Exception.h>
 
 #include <algorithm>
-#include <exception>
 #include <functional>
-#include <new>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-
-#include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
+#include "moescope/numerics/torch_errors.h"
 #include "server/numerics/assignment_solver_internal.h"
 #include "server/numerics/neuron_cosine_internal.h"
 #include "server/numerics/tensor_cosines_internal.h"
@@ -28,33 +23,15 @@ struct DeviceSimilarities::Memory {
 
 namespace {
 
-absl::Status OutOfDeviceMemory(const char* what) {
-  ErrorDetails details;
-  details.reason = "OUT_OF_DEVICE_MEMORY";
-  return MakeError(absl::StatusCode::kResourceExhausted,
-                   absl::StrCat("out of device memory: ", what), details);
-}
-
-// The one place where what torch throws becomes a status.
 absl::Status RunOn(
     const std::string& device,
     const std::function<absl::Status(const c10::Device& place)>& body) {
-  try {
+  return CatchTorchErrors([&] {
     const c10::Device place(device);
     const c10::NoGradGuard no_grad;  // Of this thread, as the device.
     const c10::DeviceGuard guard(place);
     return body(place);
-  } catch (const c10::OutOfMemoryError& error) {
-    return OutOfDeviceMemory(error.what_without_backtrace());
-  } catch (const std::bad_alloc& error) {
-    return OutOfDeviceMemory(error.what());
-  } catch (const c10::Error& error) {
-    return absl::InternalError(absl::StrCat("matching on ", device, ": ",
-                                            error.what_without_backtrace()));
-  } catch (const std::exception& error) {
-    return absl::InternalError(
-        absl::StrCat("matching on ", device, ": ", error.what()));
-  }
+  });
 }
 
 }  // namespace

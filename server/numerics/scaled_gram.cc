@@ -11,10 +11,10 @@
 #include "absl/types/span.h"
 #include "server/numerics/gram_kernels_internal.h"
 #include "server/numerics/range_scale_internal.h"
+#include "server/numerics/row_groups_internal.h"
 
 #include "moescope/base/status_macros.h"
 #include "moescope/numerics/gram.h"
-#include "moescope/numerics/widen_rows.h"
 
 namespace moescope::numerics {
 namespace {
@@ -50,20 +50,13 @@ absl::StatusOr<float> FindLargest(const MatrixView& matrix, ThreadPool& pool,
   const std::int64_t rows =
       std::max<std::int64_t>(1, kElements / std::max<std::int64_t>(1, view.cols));
   std::vector<float> largest(
-      static_cast<std::size_t>((view.rows + rows - 1) / rows), 0.0F);
-  const auto find = [&](std::int64_t group) {
-    absl::Status wanted = context.Check();
-    if (wanted.ok()) {
-      const std::int64_t first = group * rows;
-      const std::int64_t read = std::min(rows, view.rows - first);
-      std::vector<float> values(static_cast<std::size_t>(read * view.cols));
-      WidenRows(view, first, read, values.data());
-      largest[static_cast<std::size_t>(group)] = internal::LargestFinite(values);
-    }
-    return wanted;
-  };
-  MOESCOPE_RETURN_IF_ERROR(pool.ParallelFor(
-      static_cast<std::int64_t>(largest.size()), find));
+      static_cast<std::size_t>(internal::NumRowGroups(view, rows)), 0.0F);
+  MOESCOPE_RETURN_IF_ERROR(internal::ForRowGroups(
+      view, rows, pool, context,
+      [&largest](std::int64_t group, absl::Span<const float> values) {
+        largest[static_cast<std::size_t>(group)] =
+            internal::LargestFinite(values);
+      }));
   return internal::LargestFinite(largest);
 }
 

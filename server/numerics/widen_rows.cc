@@ -13,6 +13,7 @@
 #include "moescope/base/error.h"
 #include "moescope/base/status_macros.h"
 #include "server/numerics/gram_kernels_internal.h"
+#include "server/numerics/row_groups_internal.h"
 
 namespace moescope::numerics {
 namespace {
@@ -346,21 +347,13 @@ absl::StatusOr<std::int64_t> CountNonfinite(const MatrixView& view,
                                             ThreadPool& pool,
                                             const RunContext& context) {
   constexpr std::int64_t kRows = 64;
-  const std::int64_t groups = (view.rows + kRows - 1) / kRows;
   std::atomic<std::int64_t> count{0};
-  const auto add = [&](std::int64_t group) {
-    absl::Status wanted = context.Check();
-    if (wanted.ok()) {
-      const std::int64_t first = group * kRows;
-      const std::int64_t read = std::min(kRows, view.rows - first);
-      std::vector<float> rows(static_cast<std::size_t>(read * view.cols));
-      WidenRows(view, first, read, rows.data());
-      count += std::count_if(rows.begin(), rows.end(),
-                             [](float x) { return !std::isfinite(x); });
-    }
-    return wanted;
-  };
-  MOESCOPE_RETURN_IF_ERROR(pool.ParallelFor(groups, add));
+  MOESCOPE_RETURN_IF_ERROR(internal::ForRowGroups(
+      view, kRows, pool, context,
+      [&count](std::int64_t, absl::Span<const float> values) {
+        count += std::count_if(values.begin(), values.end(),
+                               [](float x) { return !std::isfinite(x); });
+      }));
   return count.load();
 }
 

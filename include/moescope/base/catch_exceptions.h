@@ -1,5 +1,6 @@
 #pragma once
 
+#include <exception>
 #include <functional>
 #include <utility>
 
@@ -8,9 +9,12 @@
 
 namespace moescope {
 
+/// Whether `error` is std::bad_alloc or what libtorch's allocator for the host,
+/// which has no exception of its own, throws in its place.
+bool IsOutOfMemory(const std::exception& error);
+
 /// What `body` returns; what it throws becomes a status: RESOURCE_EXHAUSTED with
-/// reason OUT_OF_MEMORY for std::bad_alloc and what libtorch throws in its place,
-/// INTERNAL for anything else.
+/// reason OUT_OF_MEMORY for IsOutOfMemory, INTERNAL for anything else.
 absl::Status CatchExceptions(const std::function<absl::Status()>& body);
 
 /// The same of a body that returns absl::StatusOr<T>.
