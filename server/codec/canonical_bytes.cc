@@ -117,6 +117,12 @@ FieldBytes BytesOf(const Spec& spec) {
   return bytes;
 }
 
+template <class Spec>
+const FieldBytes& DefaultBytes() {
+  static const auto* const bytes = new FieldBytes(BytesOf(Spec{}));
+  return *bytes;
+}
+
 template <class Spec, class = void>
 struct LaterFields {
   static bool Has(absl::string_view /*name*/) { return false; }
@@ -132,12 +138,12 @@ struct LaterFields<Spec, std::void_t<decltype(Spec::kLaterFields)>> {
 // The fields that count: not the later ones with their defaults.
 template <class Spec>
 std::vector<std::string> CountedFields(const Spec& spec) {
-  static const auto* const defaults = new FieldBytes(BytesOf(Spec{}));
   FieldBytes all = BytesOf(spec);
   std::vector<std::string> counted;
   for (std::size_t i = 0; i < all.fields.size(); ++i) {
     auto& [name, bytes] = all.fields[i];
-    if (LaterFields<Spec>::Has(name) && bytes == defaults->fields[i].second) {
+    if (LaterFields<Spec>::Has(name) &&
+        bytes == DefaultBytes<Spec>().fields[i].second) {
       continue;
     }
     counted.push_back(std::move(bytes));
